@@ -1,0 +1,1 @@
+//! Frames from an interface, through libpcap.

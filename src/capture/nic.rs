@@ -1,0 +1,1 @@
+//! What the kernel says about an interface: exact counters, addresses, offloads.

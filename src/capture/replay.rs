@@ -1,0 +1,1 @@
+//! Frames from a pcap or pcapng file.

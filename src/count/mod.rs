@@ -1,0 +1,367 @@
+//! How much of it there was.
+//!
+//! Samples go in, [`Window`]s of 50 ms come out, and twenty of them make a [`TrafficSecond`]: the only things later
+//! rooms know about traffic. Pure; a [`Meter`] runs on its capture thread, windows are merged on the detector's. Every
+//! table here is bounded and allocated before the first packet.
+
+mod flows;
+mod fragments;
+mod meter;
+mod ports;
+mod sessions;
+mod sources;
+
+use crate::classify::{Service, TrafficClass, Undecodable};
+use crate::clock::Timestamp;
+
+pub use flows::{FlowBitmap, FlowHistory};
+pub use fragments::FragmentTally;
+pub use meter::{Meter, Settings};
+pub use ports::PortHistogram;
+pub use sessions::{PortSessions, SessionTally};
+pub use sources::{Distinct, SourceCount, SourceSummary, SourceTally};
+
+/// Windows in a second.
+pub const WINDOWS_PER_SECOND: u64 = 20;
+
+/// Length of a window in nanoseconds. 50 ms: at five times the limit the sum over a second crosses it after 200 ms,
+/// and a window of 100 ms would spend the rest of the 300 ms budget on waiting for its own end.
+pub const WINDOW_NANOS: u64 = Timestamp::NANOS_PER_SECOND / WINDOWS_PER_SECOND;
+
+/// Which 50 ms since the epoch: the grid every window lies on, in any file and on any host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WindowIndex(u64);
+
+impl WindowIndex {
+    /// The window that `at` falls into.
+    #[must_use]
+    pub const fn of(at: Timestamp) -> Self {
+        Self(at.as_nanos() / WINDOW_NANOS)
+    }
+
+    /// Its first instant.
+    #[must_use]
+    pub const fn start(self) -> Timestamp {
+        Timestamp::from_nanos(self.0.saturating_mul(WINDOW_NANOS))
+    }
+
+    /// The first instant after it.
+    #[must_use]
+    pub const fn end(self) -> Timestamp {
+        self.next().start()
+    }
+
+    /// The window after it.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+
+    /// How many windows lie from `earlier` to this one; 0 when `earlier` is later.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// Whether it is the last of its UTC second.
+    #[must_use]
+    pub const fn ends_second(self) -> bool {
+        self.0 % WINDOWS_PER_SECOND == WINDOWS_PER_SECOND - 1
+    }
+}
+
+/// Packets and the bits they had at layer 2.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    /// Packets.
+    pub packets: u64,
+    /// Bits at layer 2, without preamble and FCS.
+    pub bits: u64,
+}
+
+impl Count {
+    /// Counts `packets` packets of `bits` bits together.
+    #[inline]
+    pub const fn add(&mut self, packets: u64, bits: u64) {
+        self.packets = self.packets.saturating_add(packets);
+        self.bits = self.bits.saturating_add(bits);
+    }
+
+    /// Adds another count to this one.
+    #[inline]
+    pub const fn merge(&mut self, other: Self) {
+        self.add(other.packets, other.bits);
+    }
+}
+
+/// Counts for each value of a byte: TCP flag combinations, protocols, TTLs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ByteHistogram([u64; 256]);
+
+impl Default for ByteHistogram {
+    fn default() -> Self {
+        Self([0; 256])
+    }
+}
+
+impl ByteHistogram {
+    /// Counts `n` more of `value`.
+    #[inline]
+    #[expect(clippy::indexing_slicing, reason = "a byte is always below 256")]
+    pub const fn add(&mut self, value: u8, n: u64) {
+        self.0[value as usize] += n;
+    }
+
+    /// How many of `value` were counted.
+    #[must_use]
+    #[expect(clippy::indexing_slicing, reason = "a byte is always below 256")]
+    pub const fn of(&self, value: u8) -> u64 {
+        self.0[value as usize]
+    }
+
+    /// How many were counted whose value satisfies `wanted`.
+    #[must_use]
+    pub fn matching(&self, wanted: impl Fn(u8) -> bool) -> u64 {
+        (0..=u8::MAX).filter(|value| wanted(*value)).map(|value| self.of(value)).sum()
+    }
+
+    /// Adds another histogram to this one.
+    pub fn merge(&mut self, other: &Self) {
+        for (mine, theirs) in self.0.iter_mut().zip(&other.0) {
+            *mine += theirs;
+        }
+    }
+}
+
+/// Upper bounds, in bytes on the wire, of the length buckets; the last bucket takes everything longer. Chosen to keep
+/// apart minimum frames, small datagrams, typical amplification sizes, full frames, jumbo and merged frames.
+pub const LENGTH_BOUNDS: [u32; 11] = [64, 100, 128, 256, 512, 768, 1024, 1280, 1518, 9018, 65_535];
+
+/// What was counted in one direction.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Frames as the interface hands them over: a frame merged by receive offload counts once.
+    pub frames: Count,
+    /// Packets as they were on the wire, by class; merged frames count as the packets they were made of.
+    pub classes: [Count; TrafficClass::COUNT],
+    /// Reflected packets by service: these add up to the class `UdpReflected`.
+    pub services: [Count; Service::COUNT],
+    /// Of `services`, packets whose payload carries the service's signature.
+    pub services_signed: [u64; Service::COUNT],
+    /// Packets by IP protocol number.
+    pub protocols: ByteHistogram,
+    /// TCP packets by flag combination.
+    pub flags: ByteHistogram,
+    /// IP packets by TTL or hop limit.
+    pub ttls: ByteHistogram,
+    /// Frames by length on the wire, see [`LENGTH_BOUNDS`].
+    pub lengths: [u64; LENGTH_BOUNDS.len() + 1],
+    /// Fragments, and which datagrams the later ones belong to.
+    pub fragments: FragmentTally,
+    /// First lines of HTTP requests that read or ask for the head of something.
+    pub http_gets: u64,
+    /// First lines of HTTP requests that send something.
+    pub http_posts: u64,
+    /// First lines of any other HTTP request.
+    pub http_others: u64,
+    /// TLS client hellos.
+    pub tls_hellos: u64,
+    /// ICMP destination or port unreachable (type 3 code 3, ICMPv6 type 1 code 4).
+    pub port_unreachables: u64,
+    /// Packets that carry another one, whatever the tunnel.
+    pub tunnelled: u64,
+}
+
+impl Tally {
+    /// Packets and bits of one class.
+    #[must_use]
+    #[expect(clippy::indexing_slicing, reason = "the array has one entry per class")]
+    pub const fn class(&self, class: TrafficClass) -> Count {
+        self.classes[class as usize]
+    }
+
+    /// Packets and bits on the wire, all classes together.
+    #[must_use]
+    pub fn wire(&self) -> Count {
+        let mut sum = Count::default();
+        for class in &self.classes {
+            sum.merge(*class);
+        }
+        sum
+    }
+
+    /// Adds another tally to this one.
+    pub fn merge(&mut self, other: &Self) {
+        self.frames.merge(other.frames);
+        for (mine, theirs) in self.classes.iter_mut().zip(&other.classes) {
+            mine.merge(*theirs);
+        }
+        for (mine, theirs) in self.services.iter_mut().zip(&other.services) {
+            mine.merge(*theirs);
+        }
+        for (mine, theirs) in self.services_signed.iter_mut().zip(&other.services_signed) {
+            *mine += theirs;
+        }
+        self.protocols.merge(&other.protocols);
+        self.flags.merge(&other.flags);
+        self.ttls.merge(&other.ttls);
+        for (mine, theirs) in self.lengths.iter_mut().zip(&other.lengths) {
+            *mine += theirs;
+        }
+        self.fragments.merge(&other.fragments);
+        self.http_gets += other.http_gets;
+        self.http_posts += other.http_posts;
+        self.http_others += other.http_others;
+        self.tls_hellos += other.tls_hellos;
+        self.port_unreachables += other.port_unreachables;
+        self.tunnelled += other.tunnelled;
+    }
+}
+
+/// Packets that were there and that we did not see, by who lost them. Three separate counters: they have separate cures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Loss {
+    /// Dropped by the kernel because the capture ring was full.
+    pub ring: u64,
+    /// Dropped by the interface or its driver.
+    pub interface: u64,
+    /// Counted into a later window because the detector was behind.
+    pub delayed: u64,
+}
+
+impl Loss {
+    /// Adds another loss to this one.
+    pub const fn merge(&mut self, other: Self) {
+        self.ring += other.ring;
+        self.interface += other.interface;
+        self.delayed += other.delayed;
+    }
+}
+
+/// 50 ms of traffic: bounded, recycled, and mergeable. Windows of several workers and interfaces merge into what one
+/// worker would have seen, whatever the order.
+#[derive(Clone, Debug)]
+pub struct Window {
+    /// Which 50 ms.
+    pub index: WindowIndex,
+    /// When the first inbound packet came, if one came.
+    pub first_inbound_at: Option<Timestamp>,
+    /// What came in.
+    pub inbound: Tally,
+    /// What went out.
+    pub outbound: Tally,
+    /// Who sent what came in, by class.
+    pub sources: SourceTally,
+    /// Inbound TCP by destination port.
+    pub tcp_ports: PortHistogram,
+    /// Inbound UDP by destination port.
+    pub udp_ports: PortHistogram,
+    /// Inbound UDP by source port: reflectors have theirs in common.
+    pub udp_source_ports: PortHistogram,
+    /// Which inbound flows were seen.
+    pub flows: FlowBitmap,
+    /// Inbound TCP sessions by the port they came to.
+    pub sessions: SessionTally,
+    /// Packets neither from nor to this host.
+    pub foreign: u64,
+    /// Packets older than the window that was open when they came; they are counted in it.
+    pub late: u64,
+    /// Frames, or parts of them, that could not be taken apart, by reason.
+    pub undecodable: [u64; Undecodable::COUNT],
+    /// What we know we did not see.
+    pub loss: Loss,
+}
+
+impl Window {
+    /// An empty window with all its tables allocated.
+    ///
+    /// `seed` keys the tables' hashes: random in the live agent, fixed in replay.
+    #[must_use]
+    pub fn new(index: WindowIndex, seed: u64) -> Self {
+        Self {
+            index,
+            first_inbound_at: None,
+            inbound: Tally::default(),
+            outbound: Tally::default(),
+            sources: SourceTally::new(seed),
+            tcp_ports: PortHistogram::new(),
+            udp_ports: PortHistogram::new(),
+            udp_source_ports: PortHistogram::new(),
+            flows: FlowBitmap::new(),
+            sessions: SessionTally::default(),
+            foreign: 0,
+            late: 0,
+            undecodable: [0; Undecodable::COUNT],
+            loss: Loss::default(),
+        }
+    }
+
+    /// Empties the window for another 50 ms without giving memory back.
+    pub fn reset(&mut self, index: WindowIndex) {
+        self.index = index;
+        self.first_inbound_at = None;
+        self.inbound = Tally::default();
+        self.outbound = Tally::default();
+        self.sources.clear();
+        self.tcp_ports.clear();
+        self.udp_ports.clear();
+        self.udp_source_ports.clear();
+        self.flows.clear();
+        self.sessions = SessionTally::default();
+        self.foreign = 0;
+        self.late = 0;
+        self.undecodable = [0; Undecodable::COUNT];
+        self.loss = Loss::default();
+    }
+
+    /// Adds what another worker saw in the same 50 ms.
+    pub fn merge(&mut self, other: &Self) {
+        self.first_inbound_at = match (self.first_inbound_at, other.first_inbound_at) {
+            (Some(mine), Some(theirs)) => Some(mine.min(theirs)),
+            (mine, theirs) => mine.or(theirs),
+        };
+        self.inbound.merge(&other.inbound);
+        self.outbound.merge(&other.outbound);
+        self.sources.merge(&other.sources);
+        self.tcp_ports.merge(&other.tcp_ports);
+        self.udp_ports.merge(&other.udp_ports);
+        self.udp_source_ports.merge(&other.udp_source_ports);
+        self.flows.merge(&other.flows);
+        self.sessions.merge(&other.sessions);
+        self.foreign += other.foreign;
+        self.late += other.late;
+        for (mine, theirs) in self.undecodable.iter_mut().zip(&other.undecodable) {
+            *mine += theirs;
+        }
+        self.loss.merge(other.loss);
+    }
+}
+
+/// A UTC second of traffic: twenty windows summed, with the totals that were judged.
+#[derive(Clone, Debug)]
+pub struct TrafficSecond {
+    /// When it began.
+    pub start: Timestamp,
+    /// Inbound packets: from the interface counters where there are any, else as captured.
+    pub pps: u64,
+    /// Inbound bits at layer 2, from the same origin.
+    pub bps: u64,
+    /// Whether `pps` and `bps` are the interface's.
+    pub from_interface: bool,
+    /// What came in, as captured.
+    pub inbound: Tally,
+    /// What went out, as captured.
+    pub outbound: Tally,
+    /// Inbound flows not seen in the half minute before.
+    pub new_flows: u64,
+    /// Distinct inbound sources.
+    pub sources: Distinct,
+    /// Packets neither from nor to this host.
+    pub foreign: u64,
+    /// Packets that came out of order.
+    pub late: u64,
+    /// Frames, or parts of them, that could not be taken apart, by reason.
+    pub undecodable: [u64; Undecodable::COUNT],
+    /// What we know we did not see.
+    pub loss: Loss,
+}

