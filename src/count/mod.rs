@@ -6,8 +6,10 @@
 
 mod flows;
 mod fragments;
+mod hash;
 mod meter;
 mod ports;
+mod second;
 mod sessions;
 mod sources;
 
@@ -18,6 +20,7 @@ pub use flows::{FlowBitmap, FlowHistory};
 pub use fragments::FragmentTally;
 pub use meter::{Meter, Settings};
 pub use ports::PortHistogram;
+pub use second::{Recall, SecondMeter};
 pub use sessions::{PortSessions, SessionTally};
 pub use sources::{Distinct, SourceCount, SourceSummary, SourceTally};
 
@@ -63,6 +66,12 @@ impl WindowIndex {
         self.0.saturating_sub(earlier.0)
     }
 
+    /// The first instant of the UTC second it lies in.
+    #[must_use]
+    pub const fn second_start(self) -> Timestamp {
+        Timestamp::from_seconds(self.0 / WINDOWS_PER_SECOND)
+    }
+
     /// Whether it is the last of its UTC second.
     #[must_use]
     pub const fn ends_second(self) -> bool {
@@ -91,6 +100,12 @@ impl Count {
     #[inline]
     pub const fn merge(&mut self, other: Self) {
         self.add(other.packets, other.bits);
+    }
+
+    /// Takes away a count that was merged into this one before.
+    pub const fn retire(&mut self, other: Self) {
+        self.packets = self.packets.saturating_sub(other.packets);
+        self.bits = self.bits.saturating_sub(other.bits);
     }
 }
 
@@ -129,6 +144,13 @@ impl ByteHistogram {
     pub fn merge(&mut self, other: &Self) {
         for (mine, theirs) in self.0.iter_mut().zip(&other.0) {
             *mine += theirs;
+        }
+    }
+
+    /// Takes away a histogram that was merged into this one before.
+    pub fn retire(&mut self, other: &Self) {
+        for (mine, theirs) in self.0.iter_mut().zip(&other.0) {
+            *mine = mine.saturating_sub(*theirs);
         }
     }
 }
@@ -216,6 +238,33 @@ impl Tally {
         self.port_unreachables += other.port_unreachables;
         self.tunnelled += other.tunnelled;
     }
+
+    /// Takes away a tally that was merged into this one before: what leaves a sliding sum.
+    pub fn retire(&mut self, other: &Self) {
+        self.frames.retire(other.frames);
+        for (mine, theirs) in self.classes.iter_mut().zip(&other.classes) {
+            mine.retire(*theirs);
+        }
+        for (mine, theirs) in self.services.iter_mut().zip(&other.services) {
+            mine.retire(*theirs);
+        }
+        for (mine, theirs) in self.services_signed.iter_mut().zip(&other.services_signed) {
+            *mine = mine.saturating_sub(*theirs);
+        }
+        self.protocols.retire(&other.protocols);
+        self.flags.retire(&other.flags);
+        self.ttls.retire(&other.ttls);
+        for (mine, theirs) in self.lengths.iter_mut().zip(&other.lengths) {
+            *mine = mine.saturating_sub(*theirs);
+        }
+        self.fragments.retire(&other.fragments);
+        self.http_gets = self.http_gets.saturating_sub(other.http_gets);
+        self.http_posts = self.http_posts.saturating_sub(other.http_posts);
+        self.http_others = self.http_others.saturating_sub(other.http_others);
+        self.tls_hellos = self.tls_hellos.saturating_sub(other.tls_hellos);
+        self.port_unreachables = self.port_unreachables.saturating_sub(other.port_unreachables);
+        self.tunnelled = self.tunnelled.saturating_sub(other.tunnelled);
+    }
 }
 
 /// Packets that were there and that we did not see, by who lost them. Three separate counters: they have separate cures.
@@ -235,6 +284,13 @@ impl Loss {
         self.ring += other.ring;
         self.interface += other.interface;
         self.delayed += other.delayed;
+    }
+
+    /// Takes away a loss that was merged into this one before.
+    pub const fn retire(&mut self, other: Self) {
+        self.ring = self.ring.saturating_sub(other.ring);
+        self.interface = self.interface.saturating_sub(other.interface);
+        self.delayed = self.delayed.saturating_sub(other.delayed);
     }
 }
 
@@ -307,7 +363,7 @@ impl Window {
         self.udp_ports.clear();
         self.udp_source_ports.clear();
         self.flows.clear();
-        self.sessions = SessionTally::default();
+        self.sessions.clear();
         self.foreign = 0;
         self.late = 0;
         self.undecodable = [0; Undecodable::COUNT];

@@ -1,4 +1,237 @@
 //! Is this abnormal, and what is it.
+//!
+//! The [`Detector`] remembers traffic, never incidents. For each closed window it gives a [`Verdict`] with its numbers;
+//! what is above normal and what that is called it says when asked. Pure integer arithmetic, on the detector's thread.
 
 pub mod baseline;
 pub mod limits;
+mod name;
+mod span;
+mod triggers;
+mod vector;
+
+use crate::capture::counter::NicReading;
+use crate::clock::Timestamp;
+use crate::count::{Count, Recall, WINDOWS_PER_SECOND, Window, WindowIndex};
+use baseline::{Baseline, Series};
+use limits::Limits;
+use span::LastSecond;
+
+pub use name::{Confidence, Context, FamilyShare, Name, Share, Unit};
+pub use span::{Judged, Span};
+pub use triggers::{SUSPECTED_PERCENT, Trigger, TriggerId};
+pub use vector::{Excess, Family, Vector, permille};
+
+/// How to detect.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Limits somebody set, and how learned ones are made.
+    pub limits: limits::Settings,
+    /// How normal is learned.
+    pub baseline: baseline::Settings,
+    /// Keys the source tables' hashes, see [`crate::count::Settings::seed`].
+    pub seed: u64,
+}
+
+/// What was normal when a verdict was made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Normal {
+    /// Mean of quiet seconds in packets a second; `None` before there is one.
+    pub mean_pps: Option<u64>,
+    /// Mean of quiet seconds in bits a second.
+    pub mean_bps: Option<u64>,
+    /// 99th percentile of quiet seconds in packets a second.
+    pub p99_pps: Option<u64>,
+    /// 99th percentile of quiet seconds in bits a second.
+    pub p99_bps: Option<u64>,
+}
+
+/// When what fired began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Onset {
+    /// Its first window.
+    pub window: WindowIndex,
+    /// Its first packet, as far as capture saw it; else the window's beginning.
+    pub at: Timestamp,
+}
+
+/// The judgement of one window: the second that ends with it, in numbers.
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    /// The newest window.
+    pub window: WindowIndex,
+    /// When it was judged.
+    pub at: Timestamp,
+    /// Packets and bits of the last second.
+    pub last_second: Count,
+    /// How many windows that second had so far: 20, fewer after a start or a gap.
+    pub windows: u64,
+    /// The newest window alone.
+    pub newest: Judged,
+    /// Every trigger that has a limit.
+    pub triggers: Vec<Trigger>,
+    /// Since when, if a trigger fires.
+    pub onset: Option<Onset>,
+}
+
+impl Verdict {
+    /// Whether some trigger opens an incident.
+    #[must_use]
+    pub fn is_abnormal(&self) -> bool {
+        self.triggers.iter().any(|trigger| trigger.fires)
+    }
+
+    /// Whether some trigger is near its limit.
+    #[must_use]
+    pub fn is_suspected(&self) -> bool {
+        self.triggers.iter().any(Trigger::is_suspected)
+    }
+}
+
+/// Remembers traffic and judges it.
+#[derive(Debug)]
+pub struct Detector {
+    settings: Settings,
+    baseline: Baseline,
+    limits: Limits,
+    last: LastSecond,
+    recall: Recall,
+    newest: Option<WindowIndex>,
+}
+
+/// How many windows may pass between two that carry the attack before the earlier one counts as something else.
+const ONSET_GAP_WINDOWS: u64 = 3;
+
+impl Detector {
+    /// A detector that knows nothing yet, or what `baseline` remembers.
+    #[must_use]
+    pub fn new(settings: Settings, baseline: Option<Baseline>) -> Self {
+        let baseline = baseline.unwrap_or_else(|| Baseline::new(settings.baseline.clone()));
+        let limits = Limits::in_force(&settings.limits, &baseline);
+        let recall = Recall::new(settings.seed);
+        Self { settings, baseline, limits, last: LastSecond::new(), recall, newest: None }
+    }
+
+    /// Judges the second that ends with `window`. `nic` is what the interfaces counted in the window; `at` is when the
+    /// judgement is made.
+    pub fn judge(&mut self, window: &Window, nic: Option<NicReading>, at: Timestamp) -> Verdict {
+        if self.newest.is_some_and(|newest| window.index.since(newest) > WINDOWS_PER_SECOND) {
+            self.last.clear();
+        }
+        self.newest = Some(window.index);
+        let newest = Judged::of(window, nic);
+        self.last.push(window, newest);
+        self.recall.add(window);
+        let triggers = triggers::evaluate(&self.last, &self.limits);
+        let onset = triggers.iter().filter(|trigger| trigger.fires).filter_map(|trigger| self.onset(trigger)).min_by_key(|onset| onset.at);
+        let sum = self.last.sum();
+        Verdict { window: window.index, at, last_second: sum.judged, windows: sum.windows, newest, triggers, onset }
+    }
+
+    /// The last second.
+    #[must_use]
+    pub fn last_second(&self) -> Span {
+        self.last.span()
+    }
+
+    /// What each window of the last second amounted to, from `first` on, oldest first.
+    #[must_use]
+    pub fn windows_since(&self, first: WindowIndex) -> Vec<(WindowIndex, Judged)> {
+        let mut windows: Vec<_> = self
+            .last
+            .newest_first()
+            .take_while(|(window, _, _)| *window >= first)
+            .map(|(window, _, judged)| (window, judged))
+            .collect();
+        windows.reverse();
+        windows
+    }
+
+    /// When every trigger that fires has a limit that somebody set below what is normal here, and the traffic stays
+    /// within what would be learned: a limit that would fit, in the unit of the first.
+    #[must_use]
+    pub fn fitting_limit(&self, triggers: &[Trigger]) -> Option<u64> {
+        let mut fitting = None;
+        for trigger in triggers.iter().filter(|trigger| trigger.fires) {
+            let fits = self.limits.fitting(trigger)?;
+            fitting = fitting.or(Some(fits));
+        }
+        fitting
+    }
+
+    /// Sources and ports of the last one to two seconds.
+    #[must_use]
+    pub const fn recall(&self) -> &Recall {
+        &self.recall
+    }
+
+    /// What a span has above normal.
+    #[must_use]
+    pub fn excess(&self, span: &Span) -> Excess {
+        let udp = span.inbound.class(crate::classify::TrafficClass::UdpOther).packets;
+        let one_source_port = udp * self.recall.one_source_port_permille() / 1_000;
+        Excess::of(span, &self.baseline, one_source_port, self.limits.pps.as_ref().map(|limit| limit.value))
+    }
+
+    /// What naming needs beside the excess, for a trigger's unit.
+    #[must_use]
+    pub fn context(&self, unit: Unit, blind: bool) -> Context {
+        let floors = &self.settings.limits;
+        Context {
+            unit,
+            limit_pps: self.limits.pps.as_ref().map_or(floors.floor_pps, |limit| limit.value),
+            limit_bps: self.limits.bps.as_ref().map_or(floors.floor_bps, |limit| limit.value),
+            blind,
+        }
+    }
+
+    /// What is normal now.
+    #[must_use]
+    pub fn normal(&self) -> Normal {
+        Normal {
+            mean_pps: self.baseline.mean(Series::Pps),
+            mean_bps: self.baseline.mean(Series::Bps),
+            p99_pps: self.baseline.p99(Series::Pps),
+            p99_bps: self.baseline.p99(Series::Bps),
+        }
+    }
+
+    /// The limits in force.
+    #[must_use]
+    pub const fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// What has been learned.
+    #[must_use]
+    pub const fn baseline(&self) -> &Baseline {
+        &self.baseline
+    }
+
+    /// Where what made `trigger` fire began: the earliest window, going back from the newest, that still carries a
+    /// quarter of what lies between normal and the limit, with gaps of at most [`ONSET_GAP_WINDOWS`].
+    fn onset(&self, trigger: &Trigger) -> Option<Onset> {
+        let unit = trigger.id.unit();
+        let series = match unit {
+            Unit::Packets => Series::Pps,
+            Unit::Bits => Series::Bps,
+        };
+        let normal = self.baseline.normal_at_onset(series).unwrap_or(0).min(trigger.limit.value);
+        let elevated_per_second = normal + (trigger.limit.value - normal) / 4;
+        let mut found = None;
+        let mut gap = 0;
+        for (window, first_inbound_at, judged) in self.last.newest_first() {
+            let per_second = unit.of(judged.count).saturating_mul(WINDOWS_PER_SECOND);
+            if per_second > 0 && per_second >= elevated_per_second {
+                found = Some(Onset { window, at: first_inbound_at.unwrap_or(window.start()) });
+                gap = 0;
+            } else {
+                gap += 1;
+                if gap > ONSET_GAP_WINDOWS && found.is_some() {
+                    break;
+                }
+            }
+        }
+        found
+    }
+}

@@ -1,0 +1,119 @@
+//! What opens an incident.
+//!
+//! Each trigger compares one value of the last second with one limit. A limit that somebody set is a promise and opens
+//! at once; a learned one needs three of the last four windows to carry their part, so that a burst of up to 50 ms
+//! never opens it.
+
+use super::limits::{Limit, Limits};
+use super::name::Unit;
+use super::span::LastSecond;
+use crate::count::WINDOWS_PER_SECOND;
+
+/// The triggers, by the names of the detection rules (section 5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TriggerId {
+    /// V1: packets a second over a limit that somebody set.
+    SetPackets,
+    /// V2: bits a second over a limit that somebody set.
+    SetBits,
+    /// V3: packets a second over the learned limit.
+    LearnedPackets,
+    /// V4: bits a second over the learned limit.
+    LearnedBits,
+}
+
+impl TriggerId {
+    /// The name used in output.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::SetPackets => "V1",
+            Self::SetBits => "V2",
+            Self::LearnedPackets => "V3",
+            Self::LearnedBits => "V4",
+        }
+    }
+
+    /// The unit of its value and limit.
+    #[must_use]
+    pub const fn unit(self) -> Unit {
+        match self {
+            Self::SetPackets | Self::LearnedPackets => Unit::Packets,
+            Self::SetBits | Self::LearnedBits => Unit::Bits,
+        }
+    }
+
+    /// Whether its limit was set by somebody.
+    #[must_use]
+    pub const fn is_set(self) -> bool {
+        matches!(self, Self::SetPackets | Self::SetBits)
+    }
+}
+
+/// One trigger, now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trigger {
+    /// Which.
+    pub id: TriggerId,
+    /// Its value over the last second.
+    pub value: u64,
+    /// What its newest window alone carries.
+    pub newest: u64,
+    /// The limit it is compared with.
+    pub limit: Limit,
+    /// Whether it opens an incident: crossed, and confirmed where that is asked for.
+    pub fires: bool,
+}
+
+/// Suspicion begins, and an open incident clears, at this part of the limit, in percent.
+pub const SUSPECTED_PERCENT: u64 = 80;
+
+/// Windows, the newest included, of which [`CARRIED`] must carry their part of a learned limit.
+const CONFIRMED_OVER: usize = 4;
+const CARRIED: usize = 3;
+
+impl Trigger {
+    /// Whether its value is near its limit or over it.
+    #[must_use]
+    pub const fn is_suspected(&self) -> bool {
+        self.value.saturating_mul(100) >= self.limit.value.saturating_mul(SUSPECTED_PERCENT)
+    }
+
+    /// Whether the newest window alone, kept up for a second, would be near the limit or over it.
+    #[must_use]
+    pub const fn newest_is_above(&self) -> bool {
+        self.newest.saturating_mul(WINDOWS_PER_SECOND * 100) >= self.limit.value.saturating_mul(SUSPECTED_PERCENT)
+    }
+}
+
+/// Every trigger that has a limit, in the order of their names.
+#[must_use]
+pub fn evaluate(last: &LastSecond, limits: &Limits) -> Vec<Trigger> {
+    let pps = limits.pps.as_ref().map(|limit| trigger(Unit::Packets, limit, last));
+    let bps = limits.bps.as_ref().map(|limit| trigger(Unit::Bits, limit, last));
+    pps.into_iter().chain(bps).collect()
+}
+
+fn trigger(unit: Unit, limit: &Limit, last: &LastSecond) -> Trigger {
+    let id = match (unit, limit.is_set()) {
+        (Unit::Packets, true) => TriggerId::SetPackets,
+        (Unit::Bits, true) => TriggerId::SetBits,
+        (Unit::Packets, false) => TriggerId::LearnedPackets,
+        (Unit::Bits, false) => TriggerId::LearnedBits,
+    };
+    let value = unit.of(last.sum().judged);
+    let newest = last.newest_first().next().map_or(0, |(_, _, judged)| unit.of(judged.count));
+    let crossed = value >= limit.value;
+    let fires = crossed && (id.is_set() || confirmed(unit, limit.value, last));
+    Trigger { id, value, newest, limit: limit.clone(), fires }
+}
+
+/// Whether the newest window and two of the three before carry at least their part of the limit.
+fn confirmed(unit: Unit, limit: u64, last: &LastSecond) -> bool {
+    let carries: Vec<bool> = last
+        .newest_first()
+        .take(CONFIRMED_OVER)
+        .map(|(_, _, judged)| unit.of(judged.count).saturating_mul(WINDOWS_PER_SECOND) >= limit)
+        .collect();
+    carries.first() == Some(&true) && carries.iter().filter(|carries| **carries).count() >= CARRIED
+}

@@ -1,0 +1,179 @@
+//! The story over many windows.
+//!
+//! Verdicts go in, [`Event`]s come out: an attack is one [`Incident`], opened, updated and resolved once, whatever it
+//! does in between. Pure; on the detector's thread.
+
+mod account;
+mod explain;
+mod lifecycle;
+mod naming;
+mod peak;
+mod severity;
+
+use std::fmt;
+
+use crate::clock::Timestamp;
+use crate::count::{Count, Distinct, Loss, SourceCount};
+use crate::detect::{Confidence, Family, FamilyShare, Normal, Share, Trigger};
+
+pub use explain::{Explanation, explain};
+pub use lifecycle::{Lifecycle, Settings};
+pub use severity::{Scale, Severity};
+
+/// An incident's name: derived from when it opened and how many opened before it, never random. The same file gives
+/// the same ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IncidentId {
+    /// When it opened.
+    pub opened_at: Timestamp,
+    /// How many incidents this engine had opened before.
+    pub sequence: u32,
+}
+
+impl fmt::Display for IncidentId {
+    /// `1773567858050-0`: milliseconds since the epoch, and the sequence.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.opened_at.as_nanos() / 1_000_000, self.sequence)
+    }
+}
+
+/// A trigger that fired in an incident, with the numbers it fired on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fired {
+    /// The trigger with its value and limit when it first fired.
+    pub trigger: Trigger,
+    /// When that was.
+    pub at: Timestamp,
+}
+
+/// Protocols of everything that came in during an incident, in permille of the packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProtocolShares {
+    /// TCP.
+    pub tcp: u64,
+    /// UDP.
+    pub udp: u64,
+    /// ICMP and ICMPv6.
+    pub icmp: u64,
+}
+
+/// One attack: everything an event says about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Incident {
+    /// Its name.
+    pub id: IncidentId,
+    /// What it is.
+    pub family: Family,
+    /// What it is in detail.
+    pub subtype: String,
+    /// How bad.
+    pub severity: Severity,
+    /// What the severity was measured with.
+    pub scale: Scale,
+    /// How sure the name is.
+    pub confidence: Confidence,
+    /// Every vector's part of the excess over the whole incident, largest first.
+    pub vectors: Vec<Share>,
+    /// Every family's part, largest first.
+    pub families: Vec<FamilyShare>,
+    /// Packets and bits above normal, over the whole incident.
+    pub excess: Count,
+    /// Its first packet, as far as it could be seen.
+    pub started_at: Timestamp,
+    /// When it was recognised.
+    pub opened_at: Timestamp,
+    /// From its first packet to its recognition.
+    pub detected_after_millis: u64,
+    /// When its last window above the limit ended; while it is open, so far.
+    pub last_above_at: Timestamp,
+    /// When it ended, once it is resolved.
+    pub ended_at: Option<Timestamp>,
+    /// Highest packets in a second.
+    pub peak_pps: u64,
+    /// Highest bits in a second.
+    pub peak_bps: u64,
+    /// Whether the peak is still an estimate from less than a second.
+    pub peak_is_provisional: bool,
+    /// Packets and bits since the first second, normal traffic included.
+    pub total: Count,
+    /// Protocols of all packets since the first second.
+    pub protocols: ProtocolShares,
+    /// TCP packets by flag, a packet with two flags under both: FIN, SYN, RST, PSH, ACK, URG, ECE, CWR.
+    pub tcp_flags: [u64; 8],
+    /// Different sources of the traffic it is named after.
+    pub sources: Distinct,
+    /// The largest of them.
+    pub top_sources: Vec<SourceCount>,
+    /// The ports they sent to.
+    pub top_ports: Vec<(u16, u64)>,
+    /// What fired, in the order it did.
+    pub fired: Vec<Fired>,
+    /// What was normal when it opened.
+    pub normal: Normal,
+    /// How often it came back within two minutes of ending.
+    pub pulses: u32,
+    /// The series of attacks it belongs to: the sequence number of the first one.
+    pub campaign: u32,
+    /// When the limit it crossed lies below normal traffic: a limit in packets or bits a second that would fit.
+    pub fitting_limit: Option<u64>,
+    /// What we know we did not see.
+    pub loss: Loss,
+    /// Whether peak and totals are the interface's.
+    pub from_interface: bool,
+    /// Whether capture shows too little of it to say what it is.
+    pub capture_blind: bool,
+}
+
+/// Why an incident is reported again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It is time to.
+    Periodic,
+    /// It has another name.
+    Renamed,
+    /// It is worse than it was, or its first estimate was corrected.
+    Severity,
+    /// Another vector joined or left.
+    Vectors,
+    /// Its peak grew by a quarter, or the first estimate was replaced.
+    Peak,
+    /// It came back after it was resolved.
+    Reopened,
+}
+
+impl Change {
+    /// The name used in output.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Periodic => "periodic",
+            Self::Renamed => "renamed",
+            Self::Severity => "severity",
+            Self::Vectors => "vectors",
+            Self::Peak => "peak",
+            Self::Reopened => "reopened",
+        }
+    }
+}
+
+/// What happened to an incident, each time with all of it. Every opening, and every update that says it came back,
+/// is followed by one `Resolved`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// An attack was recognised.
+    Opened(Box<Incident>),
+    /// Something about it changed, or it is time to report again.
+    Updated(Box<Incident>, Change),
+    /// It has been quiet for long enough.
+    Resolved(Box<Incident>),
+}
+
+impl Event {
+    /// The incident it is about.
+    #[must_use]
+    pub const fn incident(&self) -> &Incident {
+        match self {
+            Self::Opened(incident) | Self::Updated(incident, _) | Self::Resolved(incident) => incident,
+        }
+    }
+}

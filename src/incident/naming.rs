@@ -1,0 +1,181 @@
+//! A name that does not flicker.
+//!
+//! In its first two seconds an incident is named afresh with every window. Later a new name has to earn its place over
+//! five seconds, twice in a row; the name it is resolved with is the one the whole incident bears out.
+
+use std::collections::VecDeque;
+
+use crate::count::{WINDOWS_PER_SECOND, Window};
+use crate::detect::{Context, Detector, Excess, Family, Judged, Name, Span, permille};
+
+/// Seconds in which the name is free.
+const FREE_SECONDS: u64 = 2;
+
+/// Seconds a later judgement looks at.
+const JUDGED_SECONDS: usize = 5;
+
+/// A new name needs this many times the old one's share, in permille.
+const LEAD_PERMILLE: u64 = 1_500;
+
+/// Judgements in a row a new name must win.
+const WINS: u32 = 2;
+
+/// A second family below this share for [`MULTI_LEAVES_SECONDS`] ends multi-vector, in permille.
+const MULTI_LEAVES_PERMILLE: u64 = 150;
+const MULTI_LEAVES_SECONDS: u32 = 10;
+
+/// An incident that was multi-vector for so many seconds is resolved as such.
+const MULTI_HELD_SECONDS: u32 = 5;
+
+/// Follows what an incident is called.
+#[derive(Clone, Debug)]
+pub(super) struct Naming {
+    current: Name,
+    windows: u64,
+    /// Windows since the last whole second was judged.
+    running: Span,
+    /// Whether anything above the limit was in it.
+    running_counts: bool,
+    recent: VecDeque<Excess>,
+    overall: Excess,
+    wins: u32,
+    multi_weak_seconds: u32,
+    multi_seconds: u32,
+    multi: Option<Name>,
+}
+
+impl Naming {
+    /// Names an incident that opens with the second `opening`.
+    pub(super) fn new(opening: &Span, detector: &Detector, context: &Context) -> Self {
+        let overall = detector.excess(opening);
+        Self {
+            current: overall.name(context),
+            windows: 0,
+            running: Span::default(),
+            running_counts: false,
+            recent: VecDeque::from([overall.clone()]),
+            overall,
+            wins: 0,
+            multi_weak_seconds: 0,
+            multi_seconds: 0,
+            multi: None,
+        }
+    }
+
+    /// What it is called now.
+    pub(super) const fn current(&self) -> &Name {
+        &self.current
+    }
+
+    /// The whole incident's excess so far.
+    pub(super) fn overall(&self, detector: &Detector) -> Excess {
+        let mut overall = self.overall.clone();
+        if self.running_counts {
+            overall.merge(&detector.excess(&self.running));
+        }
+        overall
+    }
+
+    /// Goes on after a pause with the second `opening`; the name is free again.
+    pub(super) fn resume(&mut self, opening: &Span, detector: &Detector, context: &Context) {
+        let excess = detector.excess(opening);
+        self.overall.merge(&excess);
+        self.current = excess.name(context);
+        self.recent = VecDeque::from([excess]);
+        self.running = Span::default();
+        self.running_counts = false;
+        self.windows = 0;
+        self.wins = 0;
+        self.multi_weak_seconds = 0;
+    }
+
+    /// Takes in a window. `counts` says whether the last second was near the limit or over it.
+    pub(super) fn add(&mut self, window: &Window, judged: Judged, counts: bool, detector: &Detector, context: &Context) {
+        self.windows += 1;
+        self.running.add(window, judged);
+        self.running_counts |= counts;
+        let whole_second = self.running.windows >= WINDOWS_PER_SECOND;
+        if whole_second {
+            self.take_second(detector);
+        }
+        if self.windows <= FREE_SECONDS * WINDOWS_PER_SECOND {
+            if counts {
+                self.current = detector.excess(&detector.last_second()).name(context);
+            }
+        } else if whole_second && counts {
+            self.judge(context);
+        }
+    }
+
+    /// The name the whole incident bears out.
+    pub(super) fn settle(&mut self, detector: &Detector, context: &Context) {
+        if self.running.windows > 0 {
+            self.take_second(detector);
+        }
+        let name = self.overall.name(context);
+        self.current = match self.multi.take() {
+            Some(multi) if name.family != Family::MultiVector && self.multi_seconds >= MULTI_HELD_SECONDS => {
+                Name { family: multi.family, subtype: multi.subtype, ..name }
+            }
+            _ => name,
+        };
+    }
+
+    fn take_second(&mut self, detector: &Detector) {
+        let second = std::mem::take(&mut self.running);
+        if !std::mem::take(&mut self.running_counts) {
+            return;
+        }
+        let excess = detector.excess(&second);
+        self.overall.merge(&excess);
+        self.recent.push_back(excess);
+        if self.recent.len() > JUDGED_SECONDS {
+            self.recent.pop_front();
+        }
+    }
+
+    /// One judgement, once a second.
+    fn judge(&mut self, context: &Context) {
+        let mut recent = Excess::default();
+        for excess in &self.recent {
+            recent.merge(excess);
+        }
+        let candidate = recent.name(context);
+        if candidate.family == Family::MultiVector {
+            self.multi_seconds += 1;
+            self.multi = Some(candidate.clone());
+        }
+        if candidate.family == self.current.family {
+            self.current = candidate;
+            self.wins = 0;
+            self.multi_weak_seconds = 0;
+            return;
+        }
+        if self.current.family == Family::MultiVector {
+            let second = candidate.families.get(1).map_or(0, |share| share.packets_permille.max(share.bits_permille));
+            self.multi_weak_seconds = if second < MULTI_LEAVES_PERMILLE { self.multi_weak_seconds + 1 } else { 0 };
+            if self.multi_weak_seconds >= MULTI_LEAVES_SECONDS {
+                self.current = candidate;
+                self.multi_weak_seconds = 0;
+            }
+            return;
+        }
+        self.wins = if self.leads(&candidate) { self.wins + 1 } else { 0 };
+        if self.wins >= WINS || self.current.family == Family::Unknown {
+            self.current = candidate;
+            self.wins = 0;
+        }
+    }
+
+    /// Whether a candidate has half as much again as the current name, or is the current name and another one.
+    fn leads(&self, candidate: &Name) -> bool {
+        if candidate.family == Family::MultiVector {
+            return true;
+        }
+        let share = |family: Family| {
+            candidate.families.iter().find(|share| share.family == family).map_or(0, |share| share.excess.packets)
+        };
+        let (new, old) = (share(candidate.family), share(self.current.family));
+        candidate.family != Family::Unknown && (old == 0 || permille(new, old) >= LEAD_PERMILLE)
+    }
+}
