@@ -1,1 +1,360 @@
 //! Which limits are in force and where they come from.
+//!
+//! One limit for packets and one for bits: the one that somebody set, else the learned one, never both. A set limit is a
+//! promise; a learned one is a multiple of the baseline's reference, with a floor. Pure; the detector's thread, once a
+//! second. It decides nothing about traffic.
+
+use std::fmt;
+
+use super::baseline::{Baseline, LearningCaps, Phase, Reference, Series, Unit};
+
+/// Who set a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SetBy {
+    /// The operator of this host.
+    Local,
+    /// The platform.
+    Platform,
+}
+
+/// A limit that somebody set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SetLimit {
+    /// Packets/s or bits/s.
+    pub value: u64,
+    /// Who set it; the operator's wins over the platform's before it comes here.
+    pub by: SetBy,
+}
+
+/// The numbers limits are made of. They are those of detection.md, section 5.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Set limit in packets/s. Default: none.
+    pub set_pps: Option<SetLimit>,
+    /// Set limit in bits/s. Default: none.
+    pub set_bps: Option<SetLimit>,
+    /// A learned limit is at least this many packets/s. Default 10,000, the published agent's.
+    pub floor_pps: u64,
+    /// A learned limit is at least this many bits/s. Default 100 Mbit/s: a tenth of a common link.
+    pub floor_bps: u64,
+    /// Speed of the watched links together, in bits/s, where it is known. Default: unknown.
+    pub link_bps: Option<u64>,
+    /// A learned limit in bits is at most this part of the link, in permille. Default 900: a multiple of normal can lie
+    /// above what the link carries, and such a limit would never be crossed.
+    pub link_permille: u64,
+    /// A learned limit in bits is at least this part of the reference, in permille, whatever the link. Default 1,250: a
+    /// link that is usually full is not under attack.
+    pub headroom_permille: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            set_pps: None,
+            set_bps: None,
+            floor_pps: 10_000,
+            floor_bps: 100_000_000,
+            link_bps: None,
+            link_permille: 900,
+            headroom_permille: 1_250,
+        }
+    }
+}
+
+/// Where a limit comes from; its `Display` is a sentence for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Somebody set it.
+    Set {
+        /// Who.
+        by: SetBy,
+        /// What it limits.
+        unit: Unit,
+    },
+    /// A multiple of the learned reference.
+    Learned {
+        /// The reference, in `unit` per second.
+        reference: u64,
+        /// How many times it.
+        multiplier: u64,
+        /// How far learning has come.
+        phase: Phase,
+        /// What it limits.
+        unit: Unit,
+    },
+    /// A multiple of the learned reference would be lower than learned limits may be.
+    Floor {
+        /// How many times the floor counts: more than once while learning starts.
+        factor: u64,
+    },
+    /// A multiple of the learned reference would be higher than the link lets through.
+    Link {
+        /// Speed of the link in bits/s.
+        link_bps: u64,
+        /// The part of it that the limit is, in permille.
+        permille: u64,
+    },
+    /// Traffic normally comes so close to the link's speed that the limit had to go above it.
+    Headroom {
+        /// The reference, in bits/s.
+        reference: u64,
+        /// The part of it that the limit is, in permille.
+        permille: u64,
+    },
+}
+
+impl Origin {
+    /// Whether somebody set it: crossing it opens at once and needs no confirmation.
+    #[must_use]
+    pub const fn is_set(self) -> bool {
+        matches!(self, Self::Set { .. })
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Set {
+                by: SetBy::Local,
+                unit: Unit::Packets,
+            } => f.write_str("set with --threshold-pps"),
+            Self::Set {
+                by: SetBy::Local,
+                unit: Unit::Bits,
+            } => f.write_str("set with --threshold-bps"),
+            Self::Set {
+                by: SetBy::Platform,
+                ..
+            } => f.write_str("set on the platform"),
+            Self::Learned {
+                reference,
+                multiplier,
+                phase,
+                unit,
+            } => {
+                let reference = Thousands(reference);
+                match phase {
+                    Phase::FirstSeconds | Phase::Starting => {
+                        write!(
+                            f,
+                            "{multiplier} x the busiest second so far of {reference} {unit}"
+                        )
+                    }
+                    Phase::WarmingUp => {
+                        write!(
+                            f,
+                            "{multiplier} x the reference of {reference} {unit} learned in less than an hour"
+                        )
+                    }
+                    Phase::Learned => write!(
+                        f,
+                        "{multiplier} x the learned reference of {reference} {unit}"
+                    ),
+                }
+            }
+            Self::Floor { factor: 1 } => f.write_str("the floor for learned limits"),
+            Self::Floor { factor } => write!(
+                f,
+                "{factor} x the floor for learned limits, while learning starts"
+            ),
+            Self::Link { link_bps, permille } => {
+                write!(
+                    f,
+                    "{} % of the link's {} bits/s",
+                    Percent(permille),
+                    Thousands(link_bps)
+                )
+            }
+            Self::Headroom {
+                reference,
+                permille,
+            } => {
+                let reference = Thousands(reference);
+                write!(
+                    f,
+                    "{} % of the learned reference of {reference} bits/s, close to the link's speed",
+                    Percent(permille)
+                )
+            }
+        }
+    }
+}
+
+/// A limit in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// Packets/s or bits/s; this much or more crosses it.
+    pub value: u64,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+/// What is in force for one unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InForce {
+    /// The limit: set, else learned; `None` while nothing is set and the first seconds are not over.
+    pub limit: Option<Limit>,
+    /// What traffic is compared with, whether or not the limit comes from it.
+    pub reference: Reference,
+    /// Whether the limit was set below what is normal here: it will be crossed without an attack.
+    pub below_normal: bool,
+}
+
+/// What is in force for both units.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// In packets/s.
+    pub pps: InForce,
+    /// In bits/s.
+    pub bps: InForce,
+}
+
+impl Limits {
+    /// The limits that `settings` and what `baseline` has learned come to.
+    #[must_use]
+    pub fn in_force(settings: &Settings, baseline: &Baseline) -> Self {
+        let (pps, bps) = (
+            baseline.reference(Series::Pps),
+            baseline.reference(Series::Bps),
+        );
+        Self {
+            pps: in_force(
+                settings.set_pps,
+                learned_pps(settings, &pps),
+                pps,
+                Unit::Packets,
+            ),
+            bps: in_force(
+                settings.set_bps,
+                learned_bps(settings, &bps),
+                bps,
+                Unit::Bits,
+            ),
+        }
+    }
+}
+
+/// What the next second may be learned as: half the learned limits, whether or not others are in force. A limit set
+/// below normal must not keep the baseline from learning what normal is.
+#[must_use]
+pub fn learning_caps(settings: &Settings, baseline: &Baseline) -> LearningCaps {
+    let half = |limit: Option<Limit>| limit.map(|limit| limit.value / 2);
+    LearningCaps {
+        pps: half(learned_pps(settings, &baseline.reference(Series::Pps))),
+        bps: half(learned_bps(settings, &baseline.reference(Series::Bps))),
+    }
+}
+
+fn in_force(
+    set: Option<SetLimit>,
+    learned: Option<Limit>,
+    reference: Reference,
+    unit: Unit,
+) -> InForce {
+    let set = set.map(|set| Limit {
+        value: set.value,
+        origin: Origin::Set { by: set.by, unit },
+    });
+    // The largest second of the first minutes is not yet what is normal.
+    let knows_normal = reference.phase >= Phase::WarmingUp;
+    InForce {
+        limit: set.or(learned),
+        reference,
+        below_normal: knows_normal && set.is_some_and(|limit| limit.value < reference.value),
+    }
+}
+
+/// V3: the multiple of the reference, but not below the floor.
+fn learned_pps(settings: &Settings, reference: &Reference) -> Option<Limit> {
+    multiple(reference, settings.floor_pps, Unit::Packets)
+}
+
+/// V4: the same, but not above what the link lets through, and above what is normal in any case.
+fn learned_bps(settings: &Settings, reference: &Reference) -> Option<Limit> {
+    let mut limit = multiple(reference, settings.floor_bps, Unit::Bits)?;
+    if let Some(link_bps) = settings.link_bps.filter(|speed| *speed > 0) {
+        let permille = settings.link_permille;
+        let most = permille_of(link_bps, permille);
+        if limit.value > most {
+            limit = Limit {
+                value: most,
+                origin: Origin::Link { link_bps, permille },
+            };
+        }
+    }
+    let permille = settings.headroom_permille;
+    let least = permille_of(reference.value, permille);
+    if limit.value < least {
+        limit = Limit {
+            value: least,
+            origin: Origin::Headroom {
+                reference: reference.value,
+                permille,
+            },
+        };
+    }
+    Some(limit)
+}
+
+fn multiple(reference: &Reference, floor: u64, unit: Unit) -> Option<Limit> {
+    let Reference {
+        value,
+        phase,
+        multiplier,
+        floor_factor: factor,
+        ..
+    } = *reference;
+    if phase == Phase::FirstSeconds {
+        return None;
+    }
+    let learned = value.saturating_mul(multiplier);
+    let floor = floor.saturating_mul(factor);
+    Some(if learned > floor {
+        let origin = Origin::Learned {
+            reference: value,
+            multiplier,
+            phase,
+            unit,
+        };
+        Limit {
+            value: learned,
+            origin,
+        }
+    } else {
+        Limit {
+            value: floor,
+            origin: Origin::Floor { factor },
+        }
+    })
+}
+
+fn permille_of(value: u64, permille: u64) -> u64 {
+    // In this order: exact for whole thousands, and free of overflow for any speed a link has.
+    let whole = (value / 1_000).saturating_mul(permille);
+    whole.saturating_add((value % 1_000).saturating_mul(permille) / 1_000)
+}
+
+/// A number with commas between its thousands.
+struct Thousands(u64);
+
+impl fmt::Display for Thousands {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 < 1_000 {
+            write!(f, "{}", self.0)
+        } else {
+            write!(f, "{},{:03}", Self(self.0 / 1_000), self.0 % 1_000)
+        }
+    }
+}
+
+/// Permille written as percent.
+struct Percent(u64);
+
+impl fmt::Display for Percent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 % 10 {
+            0 => write!(f, "{}", self.0 / 10),
+            tenths => write!(f, "{}.{tenths}", self.0 / 10),
+        }
+    }
+}
