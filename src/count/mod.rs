@@ -6,6 +6,7 @@
 
 mod flows;
 mod fragments;
+mod hash;
 mod meter;
 mod ports;
 mod sessions;
@@ -16,6 +17,7 @@ use crate::clock::Timestamp;
 
 pub use flows::{FlowBitmap, FlowHistory};
 pub use fragments::FragmentTally;
+pub use hash::Seeded;
 pub use meter::{Meter, Settings};
 pub use ports::PortHistogram;
 pub use sessions::{PortSessions, SessionTally};
