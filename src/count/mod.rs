@@ -18,6 +18,7 @@ use crate::clock::Timestamp;
 
 pub use flows::{FlowBitmap, FlowHistory};
 pub use fragments::FragmentTally;
+pub use hash::Seeded;
 pub use meter::{Meter, Settings};
 pub use ports::PortHistogram;
 pub use second::{Recall, SecondMeter};

@@ -1,0 +1,286 @@
+//! A bounded hash table for the hot path.
+//!
+//! Entries lie densely, in the order in which they came; beside them, two bytes a slot say where to look and one byte
+//! a slot (a tag of seven hash bits) says whether looking is worth it. Eight tags are compared at once, so that a
+//! lookup of something absent, the commonest thing in a flood, reads one word and takes no branch that cannot be
+//! foreseen. Never allocates after [`Table::new`], never holds more than its capacity, never searches further than its
+//! reach. Runs on the capture threads (filling) and the detector's (merging).
+
+/// Tags in a word: slots in a group.
+const GROUP_SLOTS: usize = 8;
+
+/// The lowest bit of each tag.
+const LOW_BITS: u64 = 0x0101_0101_0101_0101;
+
+/// The highest bit of each tag: set when its slot is taken.
+const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
+
+/// A bounded hash table whose entries know their own keys.
+pub(super) struct Table<E> {
+    /// One word of tags a group; 0 is a free slot.
+    tags: Vec<u64>,
+    /// For each taken slot the index of its entry.
+    places: Vec<u16>,
+    entries: Vec<E>,
+    capacity: usize,
+    reach: usize,
+}
+
+/// Where a search ended.
+enum Place {
+    /// At the entry with this index.
+    Taken(usize),
+    /// At this free slot: the entry is not there.
+    Free(usize),
+    /// Nowhere within reach.
+    None,
+}
+
+impl<E: Copy> Table<E> {
+    /// A table for at most `capacity` entries, a power of two from 8 to 65,536, in twice as many slots. A search gives
+    /// up after `reach` groups of eight slots.
+    pub(super) fn new(capacity: usize, reach: usize) -> Self {
+        debug_assert!(capacity.is_power_of_two() && (8..=65_536).contains(&capacity));
+        let slots = 2 * capacity;
+        Self {
+            tags: vec![0; slots / GROUP_SLOTS],
+            places: vec![0; slots],
+            entries: Vec::with_capacity(capacity),
+            capacity,
+            reach,
+        }
+    }
+
+    /// The entries, oldest first.
+    #[inline]
+    pub(super) fn entries(&self) -> &[E] {
+        &self.entries
+    }
+
+    /// The entries, oldest first; their keys must stay as they are.
+    pub(super) fn entries_mut(&mut self) -> &mut [E] {
+        &mut self.entries
+    }
+
+    /// The entry with this hash that `is` the wanted one.
+    pub(super) fn find(&self, hash: u64, is: impl Fn(&E) -> bool) -> Option<&E> {
+        match self.search(hash, is) {
+            Place::Taken(index) => self.entries.get(index),
+            Place::Free(_) | Place::None => None,
+        }
+    }
+
+    /// The entry with this hash that `is` the wanted one, or `new` in its place; nothing when it is absent and the
+    /// table is full or has no free slot within reach.
+    #[inline]
+    pub(super) fn find_or_insert(
+        &mut self,
+        hash: u64,
+        is: impl Fn(&E) -> bool,
+        new: E,
+    ) -> Option<&mut E> {
+        let index = match self.search(hash, is) {
+            Place::Taken(index) => index,
+            Place::Free(slot) if self.entries.len() < self.capacity => {
+                let index = self.entries.len();
+                self.entries.push(new);
+                self.take(slot, hash, index);
+                index
+            }
+            Place::Free(_) | Place::None => return None,
+        };
+        self.entries.get_mut(index)
+    }
+
+    /// Forgets the entries that `keep` does not want; `hash` must give each entry the hash it was inserted with.
+    pub(super) fn retain(&mut self, keep: impl Fn(&E) -> bool, hash: impl Fn(&E) -> u64) {
+        self.entries.retain(keep);
+        self.tags.fill(0);
+        for index in 0..self.entries.len() {
+            let Some(hash) = self.entries.get(index).map(&hash) else {
+                continue;
+            };
+            if let Place::Free(slot) = self.search(hash, |_| false) {
+                self.take(slot, hash, index);
+            }
+        }
+    }
+
+    /// Forgets every entry and keeps the memory.
+    pub(super) fn clear(&mut self) {
+        if !self.entries.is_empty() {
+            self.entries.clear();
+            self.tags.fill(0);
+        }
+    }
+
+    #[inline]
+    fn search(&self, hash: u64, is: impl Fn(&E) -> bool) -> Place {
+        let wanted = u64::from(tag(hash)) * LOW_BITS;
+        let mut group = self.home(hash);
+        for _ in 0..self.reach {
+            let Some(&tags) = self.tags.get(group) else {
+                break;
+            };
+            let mut alike = zero_bytes(tags ^ wanted);
+            while alike != 0 {
+                let index = self
+                    .places
+                    .get(slot_at(group, alike))
+                    .map_or(usize::MAX, |index| usize::from(*index));
+                if self.entries.get(index).is_some_and(&is) {
+                    return Place::Taken(index);
+                }
+                alike &= alike - 1;
+            }
+            let free = !tags & HIGH_BITS;
+            if free != 0 {
+                return Place::Free(slot_at(group, free));
+            }
+            group = (group + 1) & (self.tags.len() - 1);
+        }
+        Place::None
+    }
+
+    #[inline]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "an index is below the capacity, at most 65,536"
+    )]
+    fn take(&mut self, slot: usize, hash: u64, index: usize) {
+        if let Some(tags) = self.tags.get_mut(slot / GROUP_SLOTS) {
+            *tags |= u64::from(tag(hash)) << (8 * (slot % GROUP_SLOTS));
+        }
+        if let Some(place) = self.places.get_mut(slot) {
+            *place = index as u16;
+        }
+    }
+
+    /// The group where the search for a hash begins: its topmost bits.
+    #[inline]
+    fn home(&self, hash: u64) -> usize {
+        (hash >> 50) as usize & (self.tags.len() - 1)
+    }
+}
+
+impl<E: Copy> Clone for Table<E> {
+    /// The copy has the same room to grow: a plain copy of the entries would have to allocate later.
+    fn clone(&self) -> Self {
+        let mut entries = Vec::with_capacity(self.capacity);
+        entries.extend_from_slice(&self.entries);
+        Self {
+            tags: self.tags.clone(),
+            places: self.places.clone(),
+            entries,
+            capacity: self.capacity,
+            reach: self.reach,
+        }
+    }
+}
+
+/// Seven bits of a hash that [`Table::home`] does not use, and the bit of a taken slot.
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "seven bits are wanted")]
+const fn tag(hash: u64) -> u8 {
+    (hash >> 43) as u8 | 0x80
+}
+
+/// The slot that the lowest marked tag of a group stands for.
+#[inline]
+const fn slot_at(group: usize, marks: u64) -> usize {
+    group * GROUP_SLOTS + (marks.trailing_zeros() / 8) as usize
+}
+
+/// Marks with its highest bit every byte that is zero. May also mark a byte of 1 above a zero one, which costs a
+/// needless comparison and nothing else: such a byte belongs to a taken slot.
+#[inline]
+const fn zero_bytes(word: u64) -> u64 {
+    word.wrapping_sub(LOW_BITS) & !word & HIGH_BITS
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::count::hash::Seeded;
+
+    fn insert(table: &mut Table<u64>, hash: u64, key: u64) -> bool {
+        table
+            .find_or_insert(hash, |entry| *entry == key, key)
+            .is_some()
+    }
+
+    #[test]
+    fn holds_exactly_its_capacity_and_refuses_the_next() {
+        let hash = Seeded::new(3);
+        let mut table = Table::new(65_536, 32);
+        for key in 0..65_536 {
+            assert!(insert(&mut table, hash.word(key), key));
+        }
+        assert!(!insert(&mut table, hash.word(65_536), 65_536));
+        assert!(
+            insert(&mut table, hash.word(65_535), 65_535),
+            "what is there is still found"
+        );
+        assert_eq!(table.entries().len(), 65_536);
+    }
+
+    #[test]
+    fn gives_up_at_its_reach_when_every_hash_is_the_same() {
+        let mut table = Table::new(1_024, 4);
+        let held = (0..1_024).filter(|key| insert(&mut table, 0, *key)).count();
+        assert_eq!(held, 4 * GROUP_SLOTS);
+        assert!(table.find(0, |entry| *entry == 31).is_some());
+        assert!(table.find(0, |entry| *entry == 32).is_none());
+    }
+
+    #[test]
+    fn a_search_goes_on_at_the_start_when_it_comes_to_the_end() {
+        let mut table = Table::new(8, 2);
+        let last_group = 1_u64 << 50;
+        for key in 0..8 {
+            assert!(insert(&mut table, last_group, key));
+        }
+        table.retain(|entry| *entry != 3, |_| last_group);
+        assert!(insert(&mut table, last_group, 100));
+        assert!(table.find(last_group, |entry| *entry == 3).is_none());
+        assert!(table.find(last_group, |entry| *entry == 100).is_some());
+    }
+
+    #[test]
+    fn a_copy_has_the_room_of_the_original() {
+        let mut table = Table::new(64, 16);
+        insert(&mut table, 5, 5);
+        assert_eq!(table.clone().entries.capacity(), table.entries.capacity());
+        assert_eq!(table.clone().entries(), [5]);
+    }
+
+    proptest! {
+        #[test]
+        fn behaves_like_a_set_of_bounded_size(keys in prop::collection::vec(0_u64..600, 0..900), drop in 1_u64..5) {
+            let hash = Seeded::new(11);
+            let mut table = Table::new(256, 64);
+            let mut model = BTreeSet::new();
+            for key in keys {
+                let fits = model.contains(&key) || model.len() < 256;
+                prop_assert_eq!(insert(&mut table, hash.word(key), key), fits);
+                if fits {
+                    model.insert(key);
+                }
+            }
+            table.retain(|key| key % drop != 0, |key| hash.word(*key));
+            model.retain(|key| key % drop != 0);
+            for key in 0..600 {
+                let found = table.find(hash.word(key), |entry| *entry == key).is_some();
+                prop_assert_eq!(found, model.contains(&key));
+            }
+            prop_assert_eq!(table.entries().len(), model.len());
+            table.clear();
+            prop_assert!(table.entries().is_empty());
+            prop_assert!((0..600).all(|key| table.find(hash.word(key), |entry| *entry == key).is_none()));
+        }
+    }
+}
