@@ -1,1 +1,0 @@
-//! Frames from a pcap or pcapng file.
