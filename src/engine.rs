@@ -6,8 +6,8 @@
 use crate::capture::counter::NicReading;
 use crate::clock::Timestamp;
 use crate::count::{SecondMeter, TrafficSecond, Window};
-use crate::detect::baseline::{Baseline, Mood, SecondValues};
-use crate::detect::{self, Detector};
+use crate::detect::baseline::{Baseline, Judgement, SecondValues};
+use crate::detect::{self, Detector, Verdict};
 use crate::incident::{self, Event, Incident, Lifecycle};
 
 /// How the engine works.
@@ -18,12 +18,6 @@ pub struct Settings {
     /// How incidents live.
     pub incident: incident::Settings,
 }
-
-/// After a hostile incident so long nothing is learned: its tail and what it stirred up.
-const NOT_LEARNED_AFTER_MILLIS: u64 = 120_000;
-
-/// Suspicion keeps from learning for at most so long; what stays near a limit without crossing it is normal here.
-const SUSPICION_MILLIS: u64 = 60_000;
 
 /// What a window led to.
 #[derive(Debug, Default)]
@@ -48,9 +42,8 @@ pub struct Engine {
     detector: Detector,
     lifecycle: Lifecycle,
     seconds: SecondMeter,
-    suspected_since: Option<Timestamp>,
-    /// Whether the running second has been suspected or worse so far.
-    worst: Mood,
+    /// The worst judgement of a window of the running second.
+    worst: Judgement,
     now: Timestamp,
 }
 
@@ -62,8 +55,7 @@ impl Engine {
             detector: Detector::new(settings.detect, baseline),
             lifecycle: Lifecycle::new(settings.incident),
             seconds: SecondMeter::new(),
-            suspected_since: None,
-            worst: Mood::Quiet,
+            worst: Judgement::Quiet,
             now: Timestamp::default(),
         }
     }
@@ -74,15 +66,25 @@ impl Engine {
         self.now = at;
         let verdict = self.detector.judge(window, nic, at);
         let events = self.lifecycle.step(&verdict, window, &self.detector);
-        let mood = self.mood(verdict.is_suspected(), at);
-        self.worst = self.worst.max(mood);
+        self.worst = self.worst.max(self.judgement(&verdict));
         let judged = verdict.newest;
         let second = self.seconds.add(window, judged.count, judged.from_interface, self.detector.recall());
         if let Some(second) = &second {
-            let mood = std::mem::replace(&mut self.worst, Mood::Quiet);
-            self.detector.learn(second.start.as_seconds(), &SecondValues::of(second), mood);
+            let worst = std::mem::replace(&mut self.worst, Judgement::Quiet);
+            self.detector.learn(second.start.as_seconds(), &SecondValues::from(second), worst);
         }
         Outcome { events, second }
+    }
+
+    /// Takes in a window of a time that only teaches what is normal: no incident opens, and every second is learned.
+    pub fn learn_only(&mut self, window: &Window, at: Timestamp) -> Outcome {
+        self.now = at;
+        let judged = self.detector.judge(window, None, at).newest;
+        let second = self.seconds.add(window, judged.count, judged.from_interface, self.detector.recall());
+        if let Some(second) = &second {
+            self.detector.learn(second.start.as_seconds(), &SecondValues::from(second), Judgement::Quiet);
+        }
+        Outcome { events: Vec::new(), second }
     }
 
     /// There will be no more windows: gives the running second, and resolves what is open.
@@ -105,23 +107,14 @@ impl Engine {
         self.lifecycle.open()
     }
 
-    /// Whether what is seen now may be learned.
-    fn mood(&mut self, suspected: bool, now: Timestamp) -> Mood {
-        // A limit set below normal traffic makes incidents of it; learning has to go on or it never ends.
-        let open_hostile = self.lifecycle.open().is_some_and(|incident| incident.fitting_limit.is_none());
-        let just_hostile = self
-            .lifecycle
-            .last_resolved()
-            .is_some_and(|(at, hostile)| hostile && now.millis_since(at) < NOT_LEARNED_AFTER_MILLIS);
-        if open_hostile || just_hostile {
-            self.suspected_since = None;
-            return Mood::Hostile;
+    /// What the lifecycle thinks of the traffic now.
+    fn judgement(&self, verdict: &Verdict) -> Judgement {
+        match self.lifecycle.open() {
+            // A limit set below normal traffic makes an incident of it; learning has to go on or it would never end.
+            Some(incident) if incident.fitting_limit.is_some() => Judgement::Quiet,
+            Some(_) => Judgement::Hostile,
+            None if verdict.is_suspected() => Judgement::Suspected,
+            None => Judgement::Quiet,
         }
-        if !suspected || self.lifecycle.open().is_some() {
-            self.suspected_since = None;
-            return Mood::Quiet;
-        }
-        let since = *self.suspected_since.get_or_insert(now);
-        if now.millis_since(since) < SUSPICION_MILLIS { Mood::Suspected } else { Mood::Quiet }
     }
 }

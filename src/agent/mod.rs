@@ -3,8 +3,6 @@
 //! [`replay`](replay()) runs a file through the rooms on one thread; [`live`](Live) runs interfaces on several. Both
 //! hand frames to the same classifier, meter and engine: nothing behind the packet source knows which of them it is.
 
-mod live;
 mod replay;
 
-pub use live::{Live, LiveError, LiveSettings, Stop, Watched};
 pub use replay::{ReplaySettings, Summary, busiest_destination, replay};

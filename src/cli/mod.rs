@@ -5,7 +5,6 @@
 
 mod output;
 mod replay;
-mod run;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -24,8 +23,6 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Watch interfaces of this host and report attacks as they happen
-    Run(run::RunArguments),
     /// Read a pcap or pcapng file and report the attacks in it, by the same rules
     Replay(replay::ReplayArguments),
 }
@@ -77,7 +74,6 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     let done = match arguments.command {
-        Command::Run(run) => run.execute(),
         Command::Replay(replay) => replay.execute(),
     };
     match done {

@@ -1,7 +1,7 @@
 //! `ftagent replay FILE`: a capture file through the very engine that runs live.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 

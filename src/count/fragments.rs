@@ -127,8 +127,8 @@ impl FragmentTable {
             IpAddr::V4(v4) => u128::from(v4.to_bits()),
             IpAddr::V6(v6) => v6.to_bits(),
         };
-        let pair = self.hash.mix128(bits(sample.source)) ^ self.hash.mix128(bits(sample.destination)).rotate_left(32);
-        self.hash.mix64(pair ^ (u64::from(id) << 8) ^ u64::from(sample.protocol))
+        let pair = self.hash.wide(bits(sample.source)) ^ self.hash.wide(bits(sample.destination)).rotate_left(32);
+        self.hash.word(pair ^ (u64::from(id) << 8) ^ u64::from(sample.protocol))
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "reduced to the table's size first")]

@@ -189,6 +189,20 @@ pub struct Limit {
     pub origin: Origin,
 }
 
+impl Limit {
+    /// Whether the platform set it.
+    #[must_use]
+    pub const fn is_platform(&self) -> bool {
+        matches!(
+            self.origin,
+            Origin::Set {
+                by: SetBy::Platform,
+                ..
+            }
+        )
+    }
+}
+
 /// What is in force for one unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InForce {
@@ -198,6 +212,19 @@ pub struct InForce {
     pub reference: Reference,
     /// Whether the limit was set below what is normal here: it will be crossed without an attack.
     pub below_normal: bool,
+    /// The limit that would be learned, whether or not a set one is in force.
+    pub learned: Option<Limit>,
+}
+
+impl InForce {
+    /// When the limit was set below what is normal, and `value` stays within what would be learned: the limit that
+    /// would fit.
+    #[must_use]
+    pub fn fitting(&self, value: u64) -> Option<u64> {
+        self.learned
+            .filter(|learned| self.below_normal && value < learned.value)
+            .map(|learned| learned.value)
+    }
 }
 
 /// What is in force for both units.
@@ -261,6 +288,7 @@ fn in_force(
         limit: set.or(learned),
         reference,
         below_normal: knows_normal && set.is_some_and(|limit| limit.value < reference.value),
+        learned,
     }
 }
 

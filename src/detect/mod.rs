@@ -13,14 +13,15 @@ mod vector;
 use crate::capture::counter::NicReading;
 use crate::clock::Timestamp;
 use crate::count::{Count, Recall, WINDOWS_PER_SECOND, Window, WindowIndex};
-use baseline::{Baseline, Series};
+use baseline::{Baseline, Judgement, SecondValues, Series};
 use limits::Limits;
 use span::LastSecond;
 
-pub use name::{Confidence, Context, FamilyShare, Name, Share, Unit};
+pub use baseline::Unit;
+pub use name::{Confidence, Context, FamilyShare, Name, Share};
 pub use span::{Judged, Span};
 pub use triggers::{SUSPECTED_PERCENT, Trigger, TriggerId};
-pub use vector::{Excess, Family, Vector, permille};
+pub use vector::{Excess, Family, MULTI_PERMILLE, NAMED_PERMILLE, Vector, permille};
 
 /// How to detect.
 #[derive(Clone, Debug, Default)]
@@ -153,7 +154,11 @@ impl Detector {
     pub fn fitting_limit(&self, triggers: &[Trigger]) -> Option<u64> {
         let mut fitting = None;
         for trigger in triggers.iter().filter(|trigger| trigger.fires) {
-            let fits = self.limits.fitting(trigger)?;
+            let in_force = match trigger.id.unit() {
+                Unit::Packets => &self.limits.pps,
+                Unit::Bits => &self.limits.bps,
+            };
+            let fits = in_force.fitting(trigger.value)?;
             fitting = fitting.or(Some(fits));
         }
         fitting
@@ -170,7 +175,7 @@ impl Detector {
     pub fn excess(&self, span: &Span) -> Excess {
         let udp = span.inbound.class(crate::classify::TrafficClass::UdpOther).packets;
         let one_source_port = udp * self.recall.one_source_port_permille() / 1_000;
-        Excess::of(span, &self.baseline, one_source_port, self.limits.pps.as_ref().map(|limit| limit.value))
+        Excess::of(span, &self.baseline, one_source_port, self.limits.pps.limit.map(|limit| limit.value))
     }
 
     /// What naming needs beside the excess, for a trigger's unit.
@@ -179,10 +184,18 @@ impl Detector {
         let floors = &self.settings.limits;
         Context {
             unit,
-            limit_pps: self.limits.pps.as_ref().map_or(floors.floor_pps, |limit| limit.value),
-            limit_bps: self.limits.bps.as_ref().map_or(floors.floor_bps, |limit| limit.value),
+            limit_pps: self.limits.pps.limit.map_or(floors.floor_pps, |limit| limit.value),
+            limit_bps: self.limits.bps.limit.map_or(floors.floor_bps, |limit| limit.value),
             blind,
         }
+    }
+
+    /// Learns the second that ended at `second` since the epoch, as far as it is trusted, and brings the limits up to
+    /// date.
+    pub fn learn(&mut self, second: u64, values: &SecondValues, judgement: Judgement) {
+        let caps = limits::learning_caps(&self.settings.limits, &self.baseline);
+        self.baseline.second(second, values, judgement, &caps);
+        self.limits = Limits::in_force(&self.settings.limits, &self.baseline);
     }
 
     /// What is normal now.

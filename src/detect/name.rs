@@ -1,30 +1,10 @@
 //! From an excess to a name: family, subtype, shares, confidence, and who came second.
 
+use super::baseline::Unit;
 use super::vector::{Excess, Family, Vector, permille};
 use super::vector::{JOINED_PERMILLE, MULTI_PACKETS, MULTI_PERMILLE, NAMED_PERMILLE, UDP_FRAGMENT_PERMILLE};
 use crate::classify::TrafficClass;
 use crate::count::{Count, WINDOWS_PER_SECOND};
-
-/// The unit a trigger fired in; shares are judged in it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Unit {
-    /// Packets a second.
-    #[default]
-    Packets,
-    /// Bits a second.
-    Bits,
-}
-
-impl Unit {
-    /// The figure of a count in this unit.
-    #[must_use]
-    pub const fn of(self, count: Count) -> u64 {
-        match self {
-            Self::Packets => count.packets,
-            Self::Bits => count.bits,
-        }
-    }
-}
 
 /// What naming needs beside the excess.
 #[derive(Clone, Copy, Debug, Default)]

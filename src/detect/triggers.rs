@@ -5,7 +5,7 @@
 //! never opens it.
 
 use super::limits::{Limit, Limits};
-use super::name::Unit;
+use super::baseline::Unit;
 use super::span::LastSecond;
 use crate::count::WINDOWS_PER_SECOND;
 
@@ -89,13 +89,13 @@ impl Trigger {
 /// Every trigger that has a limit, in the order of their names.
 #[must_use]
 pub fn evaluate(last: &LastSecond, limits: &Limits) -> Vec<Trigger> {
-    let pps = limits.pps.as_ref().map(|limit| trigger(Unit::Packets, limit, last));
-    let bps = limits.bps.as_ref().map(|limit| trigger(Unit::Bits, limit, last));
+    let pps = limits.pps.limit.as_ref().map(|limit| trigger(Unit::Packets, limit, last));
+    let bps = limits.bps.limit.as_ref().map(|limit| trigger(Unit::Bits, limit, last));
     pps.into_iter().chain(bps).collect()
 }
 
 fn trigger(unit: Unit, limit: &Limit, last: &LastSecond) -> Trigger {
-    let id = match (unit, limit.is_set()) {
+    let id = match (unit, limit.origin.is_set()) {
         (Unit::Packets, true) => TriggerId::SetPackets,
         (Unit::Bits, true) => TriggerId::SetBits,
         (Unit::Packets, false) => TriggerId::LearnedPackets,
@@ -105,7 +105,7 @@ fn trigger(unit: Unit, limit: &Limit, last: &LastSecond) -> Trigger {
     let newest = last.newest_first().next().map_or(0, |(_, _, judged)| unit.of(judged.count));
     let crossed = value >= limit.value;
     let fires = crossed && (id.is_set() || confirmed(unit, limit.value, last));
-    Trigger { id, value, newest, limit: limit.clone(), fires }
+    Trigger { id, value, newest, limit: *limit, fires }
 }
 
 /// Whether the newest window and two of the three before carry at least their part of the limit.

@@ -278,10 +278,10 @@ const LEAST_RISE_PERMILLE: u64 = 20;
 const LEAST_EXCESS_PPS: u64 = 50;
 
 /// A family needs this share, in permille, to name an incident.
-pub(super) const NAMED_PERMILLE: u64 = 400;
+pub const NAMED_PERMILLE: u64 = 400;
 
 /// Each of two families needs this share, in permille, to make it multi-vector.
-pub(super) const MULTI_PERMILLE: u64 = 250;
+pub const MULTI_PERMILLE: u64 = 250;
 
 /// ... over more than this many captured packets.
 pub(super) const MULTI_PACKETS: u64 = 200;

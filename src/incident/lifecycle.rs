@@ -117,15 +117,6 @@ impl Lifecycle {
         self.open.as_deref().map(|story| &story.incident)
     }
 
-    /// When the last incident was resolved, and whether it was hostile.
-    #[must_use]
-    pub fn last_resolved(&self) -> Option<(Timestamp, bool)> {
-        self.past.as_ref().map(|past| {
-            let benign = past.story.as_ref().is_some_and(|story| story.incident.fitting_limit.is_some());
-            (past.resolved_at, !benign)
-        })
-    }
-
     /// Takes one verdict and the window it is about; says what happened.
     pub fn step(&mut self, verdict: &Verdict, window: &Window, detector: &Detector) -> Vec<Event> {
         self.forget(verdict.at);

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::count::Count;
 use crate::detect::limits::Limit;
 use crate::detect::{Normal, Unit};
 
@@ -78,6 +79,12 @@ impl Scale {
         let mean = platform.or(own);
         let floor = (limit.value / 10).min(least);
         Self { unit, base: mean.unwrap_or(0).max(floor).max(1), mean }
+    }
+
+    /// The one of two figures that is in this scale's unit.
+    #[must_use]
+    pub const fn of(&self, packets: u64, bits: u64) -> u64 {
+        self.unit.of(Count { packets, bits })
     }
 
     /// The level of a peak in this scale's unit.

@@ -114,6 +114,15 @@ impl Default for Settings {
     }
 }
 
+impl Settings {
+    /// Treats what was seen after `seconds` as learned: somebody vouches for that much of the traffic.
+    pub const fn warmed_up_after(&mut self, seconds: u64) {
+        self.first_seconds = seconds;
+        self.starting_seconds = seconds;
+        self.warm_up_seconds = seconds;
+    }
+}
+
 /// What the detector thinks of a second, from most to least trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Judgement {

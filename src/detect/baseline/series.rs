@@ -8,18 +8,28 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::classify::TrafficClass;
-use crate::count::TrafficSecond;
+use crate::count::{Count, TrafficSecond};
 
 /// What a series counts per second.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Unit {
     /// Packets.
+    #[default]
     Packets,
     /// Bits at layer 2.
     Bits,
 }
 
 impl Unit {
+    /// The figure of a count in this unit.
+    #[must_use]
+    pub const fn of(self, count: Count) -> u64 {
+        match self {
+            Self::Packets => count.packets,
+            Self::Bits => count.bits,
+        }
+    }
+
     /// The largest value that is kept apart from larger ones; everything above is learned as this.
     ///
     /// 2^30 packets/s is the line rate of 700 Gbit/s in minimum frames, 2^40 bits/s is 1.1 Tbit/s: twice what the
