@@ -147,7 +147,7 @@ impl Replay<'_> {
             *mine += theirs;
         }
         let end = window.index.end();
-        let outcome = if self.warm_from.is_some_and(|from| window.index.start() < from) {
+        let outcome = if self.warm_from.is_some_and(|from| end <= from) {
             self.engine.learn_only(window, end)
         } else {
             self.engine.step(window, None, end)

@@ -11,7 +11,7 @@ use crate::clock::Timestamp;
 
 /// Ports tracked at once. A host serves a handful; a connection flood over all ports fills the table once and the
 /// rest of it stays in the plain TCP classes.
-pub const PORTS: usize = 64;
+pub(super) const PORTS: usize = 64;
 
 /// Tuples followed at once, on one worker.
 const TUPLES: usize = 16_384;
@@ -19,8 +19,9 @@ const TUPLES: usize = 16_384;
 /// Slots looked at for one tuple before the oldest of them gives way.
 const WAYS: usize = 4;
 
-/// A tuple that did nothing for so long is forgotten. Longer than the gap before a third SYN (3 s, 6 s on older stacks).
-const FORGET_NANOS: u64 = 10 * Timestamp::NANOS_PER_SECOND;
+/// A tuple that did nothing for so long is forgotten: an overloaded server keeps its clients waiting for minutes, and the
+/// table evicts the oldest by itself when it needs room.
+const FORGET_NANOS: u64 = 120 * Timestamp::NANOS_PER_SECOND;
 
 /// A port without a completed handshake or a request for so long gives its place to another.
 const PORT_IDLE_NANOS: u64 = 60 * Timestamp::NANOS_PER_SECOND;
@@ -39,6 +40,8 @@ pub struct PortSessions {
     pub opened: u64,
     /// Tuples that went on as a completed handshake does.
     pub completed: u64,
+    /// Tuples that sent their SYN again, as a real stack does that gets no answer and a flood does not.
+    pub waiting: u64,
     /// Packets other than SYN whose tuple falls into the sample.
     pub followed: u64,
     /// Of these, packets of tuples that had completed.
@@ -65,6 +68,7 @@ impl PortSessions {
     fn merge(&mut self, other: &Self) {
         self.opened += other.opened;
         self.completed += other.completed;
+        self.waiting += other.waiting;
         self.followed += other.followed;
         self.in_session += other.in_session;
         for (mine, theirs) in self.classes.iter_mut().zip(&other.classes) {
@@ -97,7 +101,7 @@ pub struct SessionTally {
 }
 
 impl SessionTally {
-    /// The ports that have sessions, lowest first; at most [`PORTS`] for each worker.
+    /// The ports that have sessions, lowest first; at most 64 for each worker.
     #[must_use]
     pub fn ports(&self) -> &[PortSessions] {
         &self.ports
@@ -138,6 +142,19 @@ struct Tuple {
     last_seen_nanos: u64,
     initial_sequence: u32,
     completed: bool,
+    waiting: bool,
+}
+
+impl Tuple {
+    const fn begun(hash: u64, sample: &Sample) -> Self {
+        Self {
+            hash,
+            last_seen_nanos: sample.at.as_nanos(),
+            initial_sequence: sample.sequence,
+            completed: false,
+            waiting: false,
+        }
+    }
 }
 
 /// One port that showed sessions.
@@ -188,6 +205,7 @@ impl SessionTracker {
             match progress {
                 Progress::Unsampled => {}
                 Progress::Opened => entry.opened += 1,
+                Progress::Repeats => entry.waiting += 1,
                 Progress::Repeated => {}
                 Progress::Completed => {
                     entry.completed += 1;
@@ -230,13 +248,13 @@ impl SessionTracker {
         {
             tuple.last_seen_nanos = now;
             if begins {
-                if tuple.completed && tuple.initial_sequence != sample.sequence {
-                    tuple.completed = false;
-                    tuple.initial_sequence = sample.sequence;
+                if tuple.initial_sequence != sample.sequence {
+                    *tuple = Tuple::begun(hash, sample);
                     self.new_tuples += 1;
                     return Progress::Opened;
                 }
-                return Progress::Repeated;
+                let again = std::mem::replace(&mut tuple.waiting, true) || tuple.completed;
+                return if again { Progress::Repeated } else { Progress::Repeats };
             }
             if tuple.completed {
                 return Progress::InSession;
@@ -254,7 +272,7 @@ impl SessionTracker {
             return Progress::Stray;
         }
         if let Some(oldest) = ways.iter_mut().min_by_key(|tuple| tuple.last_seen_nanos) {
-            *oldest = Tuple { hash, last_seen_nanos: now, initial_sequence: sample.sequence, completed: false };
+            *oldest = Tuple::begun(hash, sample);
         }
         self.new_tuples += 1;
         Progress::Opened
@@ -294,6 +312,7 @@ impl SessionTracker {
 enum Progress {
     Unsampled,
     Opened,
+    Repeats,
     Repeated,
     Completed,
     InSession,

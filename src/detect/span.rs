@@ -50,6 +50,19 @@ impl Span {
         self.loss.merge(window.loss);
     }
 
+    /// Adds another span.
+    pub fn merge(&mut self, other: &Self) {
+        self.windows += other.windows;
+        self.judged.merge(other.judged);
+        self.from_interface += other.from_interface;
+        self.inbound.merge(&other.inbound);
+        for (mine, theirs) in self.outbound.iter_mut().zip(&other.outbound) {
+            mine.merge(*theirs);
+        }
+        self.sessions.merge(&other.sessions);
+        self.loss.merge(other.loss);
+    }
+
     /// Packets the interface counted and capture did not hand over; 0 while within noise.
     #[must_use]
     pub fn unseen(&self) -> u64 {
@@ -115,7 +128,7 @@ struct Traffic {
 
 /// The last second, window by window, and its sum.
 #[derive(Clone, Debug)]
-pub struct LastSecond {
+pub(super) struct LastSecond {
     kept: VecDeque<Kept>,
     /// Boxes of windows that left, to be used again.
     spare: Vec<Box<Traffic>>,
@@ -125,7 +138,7 @@ pub struct LastSecond {
 impl LastSecond {
     /// A second in which nothing happened.
     #[must_use]
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         let windows = usize::try_from(WINDOWS_PER_SECOND).unwrap_or(0);
         Self {
             kept: VecDeque::with_capacity(windows),
@@ -135,7 +148,7 @@ impl LastSecond {
     }
 
     /// Takes in the window that just closed; the one a second older leaves.
-    pub fn push(&mut self, window: &Window, judged: Judged) {
+    pub(super) fn push(&mut self, window: &Window, judged: Judged) {
         if self.kept.len() as u64 >= WINDOWS_PER_SECOND
             && let Some(oldest) = self.kept.pop_front()
         {
@@ -152,7 +165,7 @@ impl LastSecond {
     }
 
     /// Forgets everything: time jumped.
-    pub fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         while let Some(oldest) = self.kept.pop_front() {
             self.retire(oldest);
         }
@@ -160,13 +173,13 @@ impl LastSecond {
 
     /// The sum without its sessions; see [`LastSecond::span`].
     #[must_use]
-    pub const fn sum(&self) -> &Span {
+    pub(super) const fn sum(&self) -> &Span {
         &self.sum
     }
 
     /// The sum, sessions included.
     #[must_use]
-    pub fn span(&self) -> Span {
+    pub(super) fn span(&self) -> Span {
         let mut span = self.sum.clone();
         for traffic in self.kept.iter().filter_map(|kept| kept.traffic.as_ref()) {
             span.sessions.merge(&traffic.sessions);
@@ -175,7 +188,7 @@ impl LastSecond {
     }
 
     /// What each window amounted to, newest first.
-    pub fn newest_first(&self) -> impl Iterator<Item = (WindowIndex, Option<Timestamp>, Judged)> {
+    pub(super) fn newest_first(&self) -> impl Iterator<Item = (WindowIndex, Option<Timestamp>, Judged)> {
         self.kept.iter().rev().map(|kept| (kept.index, kept.first_inbound_at, kept.judged))
     }
 

@@ -88,7 +88,7 @@ impl Trigger {
 
 /// Every trigger that has a limit, in the order of their names.
 #[must_use]
-pub fn evaluate(last: &LastSecond, limits: &Limits) -> Vec<Trigger> {
+pub(super) fn evaluate(last: &LastSecond, limits: &Limits) -> Vec<Trigger> {
     let pps = limits.pps.limit.as_ref().map(|limit| trigger(Unit::Packets, limit, last));
     let bps = limits.bps.limit.as_ref().map(|limit| trigger(Unit::Bits, limit, last));
     pps.into_iter().chain(bps).collect()

@@ -1,8 +1,8 @@
 //! What kind of attack it is: family and subtype from what is above normal.
 //!
-//! Traffic of some windows becomes an [`Excess`]: for every [`Vector`], the packets and bits above normal. Excesses of
-//! consecutive spans add up, so the last second, the last five and a whole incident are named by the same rule,
-//! [`Excess::name`]. Pure integer arithmetic; runs on the detector's thread while something is suspected.
+//! Traffic of some windows becomes an [`Excess`]: for every [`Vector`], the packets and bits above normal. The last
+//! second, the last five and a whole incident are named by the same rule, [`Excess::name`]. Pure integer arithmetic;
+//! runs on the detector's thread while something is suspected.
 
 use std::fmt;
 
@@ -413,17 +413,6 @@ impl Excess {
         found
     }
 
-    /// Adds the excess of another span.
-    pub fn merge(&mut self, other: &Self) {
-        for (mine, theirs) in self.vectors.iter_mut().zip(&other.vectors) {
-            mine.merge(*theirs);
-        }
-        self.proven += other.proven;
-        self.captured += other.captured;
-        self.baseline_known &= other.baseline_known;
-        self.windows += other.windows;
-    }
-
     /// The excess of one vector.
     #[must_use]
     pub fn vector(&self, vector: Vector) -> Count {
@@ -627,14 +616,16 @@ const fn over_windows(per_second: u64, windows: u64) -> u64 {
     per_second.saturating_mul(windows) / WINDOWS_PER_SECOND
 }
 
-/// Whether what comes to a port are sessions: most tuples that began completed, and most of the other packets belong
-/// to such tuples. Where no tuple began, requests say it: those connections are older than the agent.
+/// Whether what comes to a port are sessions: most tuples that began completed or, on a server that no longer keeps up,
+/// patiently ask again; and most of the other packets belong to such tuples. Where no tuple began, requests say it:
+/// those connections are older than the agent.
 fn is_session_port(port: &PortSessions) -> bool {
     let data = port.classes.get(TrafficClass::TcpData as usize).map_or(0, |count| count.packets);
     let asked = port.requests() > 0 && port.requests() * 1_000 >= data * REQUESTS_PERMILLE;
     let at_home = port.in_session * 2 >= port.followed;
     if port.opened > 0 {
-        port.completed * 1_000 >= port.opened * COMPLETED_PERMILLE && (at_home || asked)
+        let real = if port.completed > 0 { port.completed + port.waiting } else { 0 };
+        real * 1_000 >= port.opened * COMPLETED_PERMILLE && (at_home || asked)
     } else {
         (port.in_session > 0 && at_home) || asked
     }

@@ -10,7 +10,7 @@ use super::peak::Peak;
 use super::{Change, Event, Fired, Incident, IncidentId, Scale, Severity};
 use crate::clock::Timestamp;
 use crate::count::{Count, Window};
-use crate::detect::{Context, Detector, Family, Onset, Trigger, Unit, Verdict};
+use crate::detect::{Context, Detector, Family, Onset, Share, Trigger, Unit, Verdict};
 
 /// How incidents live. Durations in milliseconds; the defaults are the detection rules', section 11.
 #[derive(Clone, Debug)]
@@ -419,8 +419,7 @@ impl Story {
     }
 
     fn vector_set(&self, detector: &Detector) -> Vec<&'static str> {
-        let overall = self.naming.overall(detector).name(&self.context(detector));
-        set_of(overall.shares.iter().map(|share| share.subtype))
+        set_of(&self.naming.overall(detector).name(&self.context(detector)).shares)
     }
 
     fn to_report(&self) -> Reported {
@@ -428,14 +427,20 @@ impl Story {
             family: Some(self.incident.family),
             subtype: self.incident.subtype.clone(),
             severity: self.incident.severity,
-            vectors: set_of(self.incident.vectors.iter().map(|share| share.subtype)),
+            vectors: set_of(&self.incident.vectors),
             peak: Count { packets: self.incident.peak_pps, bits: self.incident.peak_bps },
         }
     }
 }
 
-fn set_of(names: impl Iterator<Item = &'static str>) -> Vec<&'static str> {
-    let mut names: Vec<_> = names.collect();
+/// A vector joins or leaves when its part of the whole incident passes this, in permille: what is smaller comes and
+/// goes without meaning anything.
+const JOINED_PERMILLE: u64 = 100;
+
+/// The vectors with a part worth a report, in a fixed order.
+fn set_of(shares: &[Share]) -> Vec<&'static str> {
+    let large = |share: &&Share| share.packets_permille.max(share.bits_permille) >= JOINED_PERMILLE;
+    let mut names: Vec<_> = shares.iter().filter(large).map(|share| share.subtype).collect();
     names.sort_unstable();
     names
 }

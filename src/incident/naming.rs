@@ -32,12 +32,14 @@ const MULTI_HELD_SECONDS: u32 = 5;
 pub(super) struct Naming {
     current: Name,
     windows: u64,
-    /// Windows since the last whole second was judged.
+    /// Windows since the last whole second was taken in.
     running: Span,
-    /// Whether anything above the limit was in it.
+    /// Whether the last second was near the limit or over it in any of them.
     running_counts: bool,
-    recent: VecDeque<Excess>,
-    overall: Excess,
+    /// The last seconds that counted.
+    recent: VecDeque<Span>,
+    /// All that counted.
+    whole: Span,
     wins: u32,
     multi_weak_seconds: u32,
     multi_seconds: u32,
@@ -47,14 +49,13 @@ pub(super) struct Naming {
 impl Naming {
     /// Names an incident that opens with the second `opening`.
     pub(super) fn new(opening: &Span, detector: &Detector, context: &Context) -> Self {
-        let overall = detector.excess(opening);
         Self {
-            current: overall.name(context),
+            current: detector.excess(opening).name(context),
             windows: 0,
             running: Span::default(),
             running_counts: false,
-            recent: VecDeque::from([overall.clone()]),
-            overall,
+            recent: VecDeque::from([opening.clone()]),
+            whole: opening.clone(),
             wins: 0,
             multi_weak_seconds: 0,
             multi_seconds: 0,
@@ -69,19 +70,20 @@ impl Naming {
 
     /// The whole incident's excess so far.
     pub(super) fn overall(&self, detector: &Detector) -> Excess {
-        let mut overall = self.overall.clone();
         if self.running_counts {
-            overall.merge(&detector.excess(&self.running));
+            let mut whole = self.whole.clone();
+            whole.merge(&self.running);
+            detector.excess(&whole)
+        } else {
+            detector.excess(&self.whole)
         }
-        overall
     }
 
     /// Goes on after a pause with the second `opening`; the name is free again.
     pub(super) fn resume(&mut self, opening: &Span, detector: &Detector, context: &Context) {
-        let excess = detector.excess(opening);
-        self.overall.merge(&excess);
-        self.current = excess.name(context);
-        self.recent = VecDeque::from([excess]);
+        self.whole.merge(opening);
+        self.current = detector.excess(opening).name(context);
+        self.recent = VecDeque::from([opening.clone()]);
         self.running = Span::default();
         self.running_counts = false;
         self.windows = 0;
@@ -96,23 +98,21 @@ impl Naming {
         self.running_counts |= counts;
         let whole_second = self.running.windows >= WINDOWS_PER_SECOND;
         if whole_second {
-            self.take_second(detector);
+            self.take_second();
         }
         if self.windows <= FREE_SECONDS * WINDOWS_PER_SECOND {
             if counts {
                 self.current = detector.excess(&detector.last_second()).name(context);
             }
         } else if whole_second && counts {
-            self.judge(context);
+            self.judge(detector, context);
         }
     }
 
     /// The name the whole incident bears out.
     pub(super) fn settle(&mut self, detector: &Detector, context: &Context) {
-        if self.running.windows > 0 {
-            self.take_second(detector);
-        }
-        let name = self.overall.name(context);
+        self.take_second();
+        let name = detector.excess(&self.whole).name(context);
         self.current = match self.multi.take() {
             Some(multi) if name.family != Family::MultiVector && self.multi_seconds >= MULTI_HELD_SECONDS => {
                 Name { family: multi.family, subtype: multi.subtype, ..name }
@@ -121,26 +121,25 @@ impl Naming {
         };
     }
 
-    fn take_second(&mut self, detector: &Detector) {
+    fn take_second(&mut self) {
         let second = std::mem::take(&mut self.running);
         if !std::mem::take(&mut self.running_counts) {
             return;
         }
-        let excess = detector.excess(&second);
-        self.overall.merge(&excess);
-        self.recent.push_back(excess);
+        self.whole.merge(&second);
+        self.recent.push_back(second);
         if self.recent.len() > JUDGED_SECONDS {
             self.recent.pop_front();
         }
     }
 
     /// One judgement, once a second.
-    fn judge(&mut self, context: &Context) {
-        let mut recent = Excess::default();
-        for excess in &self.recent {
-            recent.merge(excess);
+    fn judge(&mut self, detector: &Detector, context: &Context) {
+        let mut recent = Span::default();
+        for second in &self.recent {
+            recent.merge(second);
         }
-        let candidate = recent.name(context);
+        let candidate = detector.excess(&recent).name(context);
         if candidate.family == Family::MultiVector {
             self.multi_seconds += 1;
             self.multi = Some(candidate.clone());
