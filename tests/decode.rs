@@ -2039,7 +2039,7 @@ fn finish(
             .write(&mut bytes, payload)
             .unwrap(),
         _ => ip
-            .icmpv4_raw(flags, 0, [0; 4])
+            .icmpv4_raw(flags % 13, 0, [0; 4])
             .write(&mut bytes, payload)
             .unwrap(),
     }
