@@ -152,3 +152,185 @@ fn icmp(packet: &Packet<'_>) -> Option<Transport> {
         packet.body_bytes.checked_sub(8)?,
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Classifier, Settings, Vantage};
+    use super::*;
+    use crate::clock::Timestamp;
+    use proptest::prelude::*;
+
+    fn classifiers() -> [Classifier; 2] {
+        let ours = [2, 0, 0, 0, 0, 1];
+        [
+            Vantage::Interface {
+                mac: Some(ours),
+                addresses: Vec::new(),
+            },
+            Vantage::Hosts(vec![
+                "192.0.2.0/24".parse().unwrap(),
+                "2001:db8::/32".parse().unwrap(),
+            ]),
+        ]
+        .map(|vantage| {
+            Classifier::new(Settings {
+                vantage,
+                tunnel_peers: vec![[192, 0, 2, 9].into()],
+            })
+        })
+    }
+
+    fn ethernet(data: &[u8], wire_bytes: u32) -> Frame<'_> {
+        Frame {
+            at: Timestamp::from_seconds(1),
+            link: LinkType::Ethernet,
+            wire_bytes,
+            data,
+        }
+    }
+
+    /// Both ways to a sample, written out: samples have many fields and no equality.
+    fn both(data: &[u8], wire_bytes: u32) -> Vec<(String, String)> {
+        let frame = ethernet(data, wire_bytes);
+        classifiers()
+            .iter()
+            .filter(|_| walk(&frame).is_some())
+            .map(|classifier| {
+                (
+                    format!("{:?}", classifier.classify(&frame)),
+                    format!("{:?}", classifier.classify_any(&frame)),
+                )
+            })
+            .collect()
+    }
+
+    /// Ethernet frames near the commonest ones: headers put together from fields that are mostly right.
+    fn near_common() -> impl Strategy<Value = Vec<u8>> {
+        let mostly = |usual: u8| prop_oneof![9 => Just(usual), 1 => any::<u8>()];
+        let port = || {
+            prop_oneof![
+                Just(53_u16),
+                Just(123),
+                Just(443),
+                Just(4789),
+                Just(6081),
+                Just(500),
+                any::<u16>()
+            ]
+        };
+        let network = (
+            any::<bool>(),
+            any::<bool>(),
+            mostly(0x45),
+            prop::sample::select(vec![1_u8, 6, 17, 58, 47, 4]),
+            prop_oneof![9 => Just(0_u16), 1 => any::<u16>()],
+            prop_oneof![8 => Just(0_i32), 2 => -80..80_i32],
+        );
+        let transport = (
+            port(),
+            port(),
+            mostly(0x50),
+            any::<u8>(),
+            prop_oneof![8 => Just(0_i32), 2 => -40..40_i32],
+        );
+        let payload = prop::collection::vec(any::<u8>(), 0..80);
+        (network, transport, payload, any::<[u8; 8]>()).prop_map(
+            |(network, transport, payload, noise)| {
+                let (six, tagged, first, protocol, fragmentation, ip_off) = network;
+                let (source, destination, offset, flags, udp_off) = transport;
+                let off = |length: usize, by: i32| {
+                    let told = i32::try_from(length).unwrap() + by;
+                    u16::try_from(told.clamp(0, 65_535)).unwrap().to_be_bytes()
+                };
+                let mut body = [source.to_be_bytes(), destination.to_be_bytes()].concat();
+                match protocol {
+                    6 => {
+                        body.extend_from_slice(&noise);
+                        body.extend_from_slice(&[offset, flags, 0, 0, 0, 0, 0, 0]);
+                    }
+                    17 => {
+                        body.extend_from_slice(&off(8 + payload.len(), udp_off));
+                        body.extend_from_slice(&[0, 0]);
+                    }
+                    _ => body.extend_from_slice(&noise[..4]),
+                }
+                body.extend_from_slice(&payload);
+                let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
+                if tagged {
+                    frame.extend_from_slice(&[0x81, 0, 0, 7]);
+                }
+                if six {
+                    frame.extend_from_slice(&[0x86, 0xdd, first & 0x0f | 0x60, 0, 0, 0]);
+                    frame.extend_from_slice(&off(body.len(), ip_off));
+                    frame.extend_from_slice(&[protocol, 64]);
+                    frame.extend_from_slice(&[
+                        0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, noise[0],
+                    ]);
+                    frame.extend_from_slice(&[
+                        0x20, 0x01, 0x0d, 0xb9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, noise[1],
+                    ]);
+                } else {
+                    frame.extend_from_slice(&[0x08, 0, first, 0]);
+                    frame.extend_from_slice(&off(20 + body.len(), ip_off));
+                    frame.extend_from_slice(&[noise[2], noise[3]]);
+                    frame.extend_from_slice(&fragmentation.to_be_bytes());
+                    frame.extend_from_slice(&[
+                        64, protocol, 0, 0, 192, 0, 2, noise[4], 198, 51, 100, noise[5],
+                    ]);
+                }
+                frame.extend_from_slice(&body);
+                frame
+            },
+        )
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 8_192, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn wherever_the_short_walk_answers_the_whole_way_gives_the_same_sample(
+            frame in near_common(),
+            damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
+            cut in prop::option::of(any::<prop::sample::Index>()),
+            padding in 0_usize..8,
+        ) {
+            let mut frame = frame;
+            for (at, value) in damage {
+                let at = at.index(frame.len());
+                frame[at] = value;
+            }
+            frame.resize(frame.len() + padding, 0);
+            let wire_bytes = u32::try_from(frame.len()).unwrap();
+            if let Some(cut) = cut {
+                frame.truncate(cut.index(frame.len()));
+            }
+            for (short, whole) in both(&frame, wire_bytes) {
+                prop_assert_eq!(short, whole);
+            }
+        }
+    }
+
+    #[test]
+    fn the_commonest_frames_take_the_short_walk() {
+        let mut syn = vec![
+            2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x08, 0, 0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, 6, 0, 0,
+        ];
+        syn.extend_from_slice(&[198, 51, 100, 7, 192, 0, 2, 1]);
+        syn.extend_from_slice(&[
+            0xd4, 0x31, 0, 80, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 0xff, 0xff, 0, 0, 0, 0,
+        ]);
+        assert!(walk(&ethernet(&syn, 60)).is_some());
+        let mut tagged = syn.clone();
+        tagged.splice(12..12, [0x81, 0, 0, 7]);
+        assert!(walk(&ethernet(&tagged, 64)).is_some());
+        for (at, value) in [(14, 0x46), (20, 0x20), (23, 47), (46, 0x40)] {
+            let mut odd = syn.clone();
+            odd[at] = value;
+            assert!(
+                walk(&ethernet(&odd, 60)).is_none(),
+                "byte {at} is {value:#04x}"
+            );
+        }
+        assert!(walk(&ethernet(&syn[..53], 60)).is_none());
+    }
+}

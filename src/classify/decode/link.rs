@@ -99,9 +99,10 @@ fn mpls(bytes: &[u8]) -> Result<Carried<'_>, Undecodable> {
         let label = u32_at(bytes, 0).ok_or(Undecodable::LinkCut)?;
         bytes = bytes.get(4..).ok_or(Undecodable::LinkCut)?;
         if label & BOTTOM_OF_STACK != 0 {
-            return by_first_nibble(bytes)
-                .ok_or(Undecodable::LinkCut)
-                .map(|carried| carried.unwrap_or(Carried::NotIp));
+            if bytes.is_empty() {
+                return Err(Undecodable::LinkCut);
+            }
+            return Ok(by_first_nibble(bytes).unwrap_or(Carried::NotIp));
         }
     }
     Err(Undecodable::LinkDepth)
@@ -128,22 +129,21 @@ fn pppoe(bytes: &[u8]) -> Result<Carried<'_>, Undecodable> {
 
 /// An IP header at once.
 fn raw_ip(data: &[u8]) -> Result<Carried<'_>, Undecodable> {
-    by_first_nibble(data)
-        .ok_or(Undecodable::IpCut)?
-        .ok_or(Undecodable::IpMalformed)
+    let reason = if data.is_empty() {
+        Undecodable::IpCut
+    } else {
+        Undecodable::IpMalformed
+    };
+    by_first_nibble(data).ok_or(reason)
 }
 
-/// The IP version by the first nibble: nothing where there is no byte, `Some(None)` where it is no version of IP.
-#[expect(
-    clippy::option_option,
-    reason = "the two kinds of absence have different reasons at both callers"
-)]
-fn by_first_nibble(bytes: &[u8]) -> Option<Option<Carried<'_>>> {
-    Some(match bytes.first()? >> 4 {
+/// IP by the first nibble, where it is a version of IP.
+fn by_first_nibble(bytes: &[u8]) -> Option<Carried<'_>> {
+    match bytes.first()? >> 4 {
         4 => Some(Carried::Ip(IpVersion::V4, bytes)),
         6 => Some(Carried::Ip(IpVersion::V6, bytes)),
         _ => None,
-    })
+    }
 }
 
 /// An address family in the byte order of whoever captured it. Families are small numbers, so that a large one is a
