@@ -30,7 +30,7 @@ pub struct Settings {
     /// (50) with IPv4 (20), UDP (8) and an inner Ethernet header (14) leaves 68. More would only fill the ring sooner.
     pub snaplen_bytes: u32,
     /// The ring, in blocks of 256 KiB. A short frame takes 157 bytes of it (its descriptor included), one cut at 160
-    /// bytes 240. 16 MiB are 64 blocks: they last 64 time-outs of 20 ms, 1.3 s, when little comes, and under flood as
+    /// bytes 250. 16 MiB are 64 blocks: they last 64 time-outs of 20 ms, 1.3 s, when little comes, and under flood as
     /// long as they take to fill: 350 ms of short frames at 300,000 a second, 86 ms at 1.24 million.
     pub ring_bytes: u32,
     /// After how long the kernel hands over a block that is not full. It is how late a frame can be seen: a window is
