@@ -297,7 +297,8 @@ pub fn default_route_interface() -> Result<Option<Interface>, NicError> {
 }
 
 /// Refuses interfaces that must not be watched: loopback, and any two of which one carries the other's frames (a VLAN
-/// and its parent, a bond and its member), because each of those frames would be counted twice.
+/// and its parent, a bond and its member), because each of those frames would be counted twice. Nor may one be named
+/// twice. A tunnel that is bound to no device is not recognised as standing on one: its frames may come in by any.
 ///
 /// # Errors
 ///
@@ -313,7 +314,17 @@ pub fn check_watchable(watched: &[&Interface], all: &[Interface]) -> Result<(), 
             });
         }
     }
-    for upper in watched {
+    for (position, upper) in watched.iter().enumerate() {
+        if watched
+            .iter()
+            .take(position)
+            .any(|earlier| earlier.index == upper.index)
+        {
+            return Err(CaptureError::UnsuitableInterface {
+                name: upper.name.clone(),
+                reason: "is named twice and would count twice; name it once".to_owned(),
+            });
+        }
         let below = carriers(upper.index, all);
         if let Some(lower) = watched.iter().find(|other| below.contains(&other.index)) {
             return Err(CaptureError::UnsuitableInterface {
@@ -747,6 +758,13 @@ mod tests {
         let all = [named(2, "a", Some(3), None), named(3, "b", Some(2), None)];
         assert!(check_watchable(&[&all[0]], &all).is_ok());
         assert!(check_watchable(&[&all[0], &all[1]], &all).is_err());
+    }
+
+    #[test]
+    fn an_interface_named_twice_is_refused() {
+        let eth0 = named(2, "eth0", None, None);
+        let error = check_watchable(&[&eth0, &eth0], std::slice::from_ref(&eth0)).unwrap_err();
+        assert!(error.to_string().contains("named twice"), "{error}");
     }
 
     #[test]
