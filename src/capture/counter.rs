@@ -258,17 +258,14 @@ impl WindowCounter {
         while self
             .pending
             .front()
-            .is_some_and(|reading| reading.at_nanos <= boundary_nanos)
+            .is_some_and(|reading| reading.at_nanos < boundary_nanos)
         {
             self.base = self.pending.pop_front();
         }
         let Some(base) = self.base else {
             return Count::Never;
         };
-        if base.at_nanos == boundary_nanos {
-            return Count::Known(base.counts, NicQuality::Measured);
-        }
-        if base.at_nanos > boundary_nanos {
+        if base.at_nanos >= boundary_nanos {
             return Count::Never;
         }
         let Some(next) = self.pending.front() else {
@@ -373,7 +370,7 @@ enum Count {
     Known(Counts, NicQuality),
     /// A reading after the boundary is still missing.
     NotYet,
-    /// The count begins after the boundary.
+    /// The count begins at the boundary or after it.
     Never,
 }
 
@@ -488,6 +485,395 @@ impl StepWatch {
             self.still_packets = self.still_packets.saturating_add(captured_packets);
             self.stepping |= self.still_windows >= STILL_WINDOWS_TO_STEP
                 && self.still_packets >= STILL_PACKETS_TO_STEP;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MILLIS: u64 = 1_000_000;
+    const WINDOW: u64 = 50 * MILLIS;
+
+    fn reading(at_nanos: u64, packets: u64) -> CounterReading {
+        CounterReading {
+            taken_before_nanos: at_nanos,
+            taken_after_nanos: at_nanos,
+            packets,
+            bytes: packets * 60,
+            missed: 0,
+        }
+    }
+
+    /// A counter that has read `packets` 3 ms after each of the first boundaries, and the readings of those windows.
+    fn after(readings: &[u64], captured_packets: u64) -> (WindowCounter, Vec<Option<NicReading>>) {
+        let mut counter = WindowCounter::new(WINDOW);
+        let mut windows = Vec::new();
+        for (boundary, &packets) in (1..).zip(readings) {
+            counter.push(reading(boundary * WINDOW + 3 * MILLIS, packets));
+            windows.push(counter.window(boundary * WINDOW, captured_packets));
+        }
+        (counter, windows)
+    }
+
+    fn packets(window: Option<NicReading>) -> u64 {
+        window.expect("a reading").packets
+    }
+
+    #[test]
+    fn a_count_is_interpolated_to_the_boundary() {
+        let (_, windows) = after(&[1_000, 1_500, 2_500], 0);
+        // From the first reading at 53 ms to 100 ms are 47 of 50 ms.
+        assert_eq!(windows[0], None);
+        assert_eq!(packets(windows[1]), 470);
+        // The 30 that were left of the first 500, and 47 of 50 ms at 1,000.
+        assert_eq!(packets(windows[2]), 30 + 940);
+        assert_eq!(windows[2].unwrap().bytes, 970 * 60);
+        assert_eq!(windows[2].unwrap().quality, NicQuality::Measured);
+    }
+
+    #[test]
+    fn fractions_of_a_packet_are_never_lost() {
+        let readings: Vec<u64> = (0..400).map(|n| n / 7).collect();
+        let (mut counter, windows) = after(&readings, 0);
+        let before: u64 = windows.iter().flatten().map(|window| window.packets).sum();
+        counter.push(reading(402 * WINDOW, readings[399]));
+        assert_eq!(
+            before + packets(counter.window(401 * WINDOW, 0)),
+            readings[399]
+        );
+    }
+
+    #[test]
+    fn the_time_of_a_reading_is_the_middle_of_asking_and_answer() {
+        let mut counter = WindowCounter::new(WINDOW);
+        counter.push(reading(0, 0));
+        let slow = CounterReading {
+            taken_before_nanos: 96 * MILLIS,
+            taken_after_nanos: 104 * MILLIS,
+            ..reading(0, 1_000)
+        };
+        assert_eq!(counter.push(slow), Pushed::Taken);
+        assert_eq!(packets(counter.window(WINDOW, 0)), 500);
+    }
+
+    #[test]
+    fn a_reading_that_took_too_long_is_discarded() {
+        let mut counter = WindowCounter::new(WINDOW);
+        counter.push(reading(3 * MILLIS, 0));
+        let slow = CounterReading {
+            taken_before_nanos: 53 * MILLIS,
+            taken_after_nanos: 53 * MILLIS + MAX_READING_NANOS + 1,
+            ..reading(0, 1_000)
+        };
+        assert_eq!(counter.push(slow), Pushed::Discarded);
+        assert_eq!(counter.window(WINDOW, 0), None);
+        let backwards = CounterReading {
+            taken_before_nanos: 60 * MILLIS,
+            taken_after_nanos: 59 * MILLIS,
+            ..slow
+        };
+        assert_eq!(counter.push(backwards), Pushed::Discarded);
+        assert_eq!(counter.push(reading(2 * MILLIS, 5)), Pushed::Discarded);
+    }
+
+    #[test]
+    fn a_window_judged_before_its_reading_came_is_made_good_in_the_next() {
+        let mut counter = WindowCounter::new(WINDOW);
+        counter.push(reading(0, 0));
+        counter.push(reading(WINDOW, 100));
+        assert_eq!(packets(counter.window(WINDOW, 0)), 100);
+        assert_eq!(counter.window(2 * WINDOW, 0), None);
+        assert_eq!(counter.window(3 * WINDOW, 0), None);
+        assert_eq!(counter.take_late(), None);
+        counter.push(reading(4 * WINDOW, 1_000));
+        let newest = counter.window(4 * WINDOW, 0).expect("a reading");
+        let late = counter.take_late().expect("the two before");
+        assert_eq!(
+            (late.windows, late.reading.packets, late.reading.quality),
+            (2, 600, NicQuality::Spread)
+        );
+        assert_eq!(newest.packets, 300);
+        assert_eq!(counter.take_late(), None);
+    }
+
+    #[test]
+    fn one_reading_for_several_windows_is_spread_evenly_and_says_so() {
+        let mut counter = WindowCounter::new(WINDOW);
+        counter.push(reading(0, 0));
+        counter.push(reading(3 * WINDOW + 25 * MILLIS, 700));
+        for boundary in 1..=3 {
+            let window = counter.window(boundary * WINDOW, 0).expect("a reading");
+            assert_eq!((window.packets, window.quality), (200, NicQuality::Spread));
+        }
+        counter.push(reading(4 * WINDOW, 750));
+        let window = counter.window(4 * WINDOW, 0).expect("a reading");
+        assert_eq!(
+            (window.packets, window.quality),
+            (150, NicQuality::Measured)
+        );
+    }
+
+    #[test]
+    fn a_lower_counter_gives_no_reading_for_its_window_and_counts_on_from_there() {
+        let (mut counter, _) = after(&[1_000, 2_000], 0);
+        assert_eq!(
+            counter.push(reading(3 * WINDOW + 3 * MILLIS, 10)),
+            Pushed::Restarted
+        );
+        assert_eq!(counter.window(3 * WINDOW, 0), None);
+        assert_eq!(counter.take_late(), None);
+        counter.push(reading(4 * WINDOW + 3 * MILLIS, 510));
+        assert_eq!(packets(counter.window(4 * WINDOW, 0)), 470);
+    }
+
+    #[test]
+    fn a_lower_byte_or_missed_counter_is_a_reset_too() {
+        for field in 0..2 {
+            let (mut counter, _) = after(&[1_000, 2_000], 0);
+            let mut lower = reading(3 * WINDOW, 3_000);
+            if field == 0 {
+                lower.bytes = 1;
+            }
+            let higher_missed = CounterReading { missed: 9, ..lower };
+            assert_eq!(counter.push(higher_missed) == Pushed::Restarted, field == 0);
+            if field == 1 {
+                assert_eq!(counter.push(reading(4 * WINDOW, 4_000)), Pushed::Restarted);
+            }
+        }
+    }
+
+    #[test]
+    fn a_link_that_is_gone_has_no_readings_until_it_is_back() {
+        let (mut counter, _) = after(&[1_000, 2_000], 0);
+        counter.restart();
+        assert_eq!(counter.window(3 * WINDOW, 0), None);
+        assert_eq!(
+            counter.push(reading(4 * WINDOW + 3 * MILLIS, 70)),
+            Pushed::Restarted
+        );
+        assert_eq!(counter.window(4 * WINDOW, 0), None);
+        counter.push(reading(5 * WINDOW, 117));
+        assert_eq!(packets(counter.window(5 * WINDOW, 0)), 47);
+        assert_eq!(counter.take_late(), None);
+    }
+
+    #[test]
+    fn missed_packets_count_as_packets_at_the_mean_size() {
+        let mut counter = WindowCounter::new(WINDOW);
+        let at = |boundary: u64, packets, bytes, missed| CounterReading {
+            packets,
+            bytes,
+            missed,
+            ..reading(boundary * WINDOW, 0)
+        };
+        counter.push(at(0, 0, 0, 0));
+        counter.push(at(1, 0, 0, 10));
+        let shortest = counter.window(WINDOW, 0).expect("a reading");
+        assert_eq!(
+            (shortest.packets, shortest.bytes, shortest.missed),
+            (10, 600, 10)
+        );
+        counter.push(at(2, 100, 50_000, 20));
+        let mean = counter.window(2 * WINDOW, 0).expect("a reading");
+        assert_eq!((mean.packets, mean.bytes, mean.missed), (110, 55_000, 10));
+        counter.push(at(3, 100, 50_000, 30));
+        let last_mean = counter.window(3 * WINDOW, 0).expect("a reading");
+        assert_eq!(
+            (last_mean.packets, last_mean.bytes, last_mean.missed),
+            (10, 5_000, 10)
+        );
+    }
+
+    #[test]
+    fn a_counter_that_stands_still_under_traffic_is_stepping_until_it_moves_for_a_second() {
+        let (mut counter, _) = after(&[1_000, 1_000, 1_000], 25);
+        assert!(counter.is_stepping());
+        let mut total = 0;
+        let mut window = 4;
+        // Steps of 20 windows each.
+        for step in 1..=3 {
+            for _ in 0..20 {
+                counter.push(reading(window * WINDOW + 3 * MILLIS, 1_000 + step * 600));
+                let stepped = counter.window(window * WINDOW, 25).expect("a reading");
+                assert_eq!(stepped.quality, NicQuality::Stepping);
+                total += stepped.packets;
+                window += 1;
+            }
+        }
+        assert_eq!(total, 3 * 600, "totals are those of whole steps");
+        for moved in 1..=20 {
+            assert!(counter.is_stepping(), "after {moved} windows");
+            counter.push(reading(window * WINDOW + 3 * MILLIS, 3_000 + moved));
+            counter.window(window * WINDOW, 25);
+            window += 1;
+        }
+        assert!(!counter.is_stepping());
+    }
+
+    #[test]
+    fn a_silent_link_is_not_stepping() {
+        let (counter, windows) = after(&[1_000; 100], 0);
+        assert!(!counter.is_stepping());
+        assert_eq!(
+            windows[50].unwrap(),
+            NicReading {
+                packets: 0,
+                bytes: 0,
+                missed: 0,
+                quality: NicQuality::Measured
+            }
+        );
+        let (counter, _) = after(&[1_000; 20], 2);
+        assert!(!counter.is_stepping(), "40 packets may be late frames");
+    }
+
+    #[test]
+    fn windows_without_a_reading_say_nothing_about_stepping() {
+        let mut counter = WindowCounter::new(WINDOW);
+        counter.push(reading(0, 0));
+        for boundary in 1..10 {
+            counter.window(boundary * WINDOW, 1_000);
+        }
+        assert!(!counter.is_stepping());
+    }
+
+    #[test]
+    fn interfaces_add_up_and_one_without_a_reading_leaves_none() {
+        let mut watched = WatchedCounter::new(2, WINDOW);
+        for boundary in 0..3 {
+            watched.push(0, Some(reading(boundary * WINDOW, boundary * 100)));
+            watched.push(1, Some(reading(boundary * WINDOW, boundary * 7)));
+            let sum = watched.window(boundary * WINDOW, &[0, 0]);
+            assert_eq!(sum.map(|sum| sum.packets), (boundary > 0).then_some(107));
+        }
+        watched.push(0, Some(reading(3 * WINDOW, 300)));
+        assert_eq!(watched.push(1, None), Pushed::Restarted);
+        assert_eq!(watched.window(3 * WINDOW, &[0, 0]), None);
+        assert_eq!(watched.push(2, None), Pushed::Discarded);
+        assert_eq!(WatchedCounter::new(0, WINDOW).window(WINDOW, &[]), None);
+    }
+
+    #[test]
+    fn late_windows_of_several_interfaces_add_up() {
+        let mut watched = WatchedCounter::new(2, WINDOW);
+        watched.push(0, Some(reading(0, 0)));
+        watched.push(1, Some(reading(0, 0)));
+        assert_eq!(watched.window(WINDOW, &[]), None);
+        watched.push(0, Some(reading(2 * WINDOW, 200)));
+        watched.push(1, Some(reading(2 * WINDOW, 20)));
+        assert_eq!(
+            watched
+                .window(2 * WINDOW, &[])
+                .map(|sum| (sum.packets, sum.quality)),
+            Some((110, NicQuality::Spread))
+        );
+        let late = watched.take_late().expect("the window before");
+        assert_eq!((late.windows, late.reading.packets), (1, 110));
+    }
+
+    #[test]
+    fn the_worst_quality_of_the_interfaces_is_the_sums() {
+        let mut watched = WatchedCounter::new(2, WINDOW);
+        let mut last = None;
+        for boundary in 0..5 {
+            watched.push(0, Some(reading(boundary * WINDOW, boundary)));
+            watched.push(1, Some(reading(boundary * WINDOW, 0)));
+            last = watched.window(boundary * WINDOW, &[1, 100]);
+        }
+        assert!(watched.is_stepping(1) && !watched.is_stepping(0));
+        assert_eq!(last.map(|sum| sum.quality), Some(NicQuality::Stepping));
+    }
+
+    #[test]
+    fn the_largest_counters_there_are_do_not_overflow() {
+        let mut counter = WindowCounter::new(WINDOW);
+        let highest = |at, value| CounterReading {
+            packets: value,
+            bytes: value,
+            missed: value,
+            ..reading(at, 0)
+        };
+        counter.push(highest(0, 0));
+        counter.push(highest(WINDOW, u64::MAX));
+        let window = counter.window(WINDOW, 0).expect("a reading");
+        assert_eq!((window.packets, window.missed), (u64::MAX, u64::MAX));
+    }
+
+    /// What happens between two windows: how much comes in, when the counter is read after the boundary (or not at
+    /// all), and how long that takes.
+    #[derive(Clone, Debug)]
+    struct Round {
+        packets: u64,
+        missed: u64,
+        reads_at: Vec<(u64, u64)>,
+    }
+
+    fn round() -> impl Strategy<Value = Round> {
+        let read = (0..120 * MILLIS, 0..14 * MILLIS);
+        (0..100_000u64, 0..50u64, prop::collection::vec(read, 0..3)).prop_map(
+            |(packets, missed, reads_at)| Round {
+                packets,
+                missed,
+                reads_at,
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn readings_add_up_to_the_counter_whatever_the_jitter(rounds in prop::collection::vec(round(), 1..80)) {
+            let mut counter = WindowCounter::new(WINDOW);
+            let (mut count, mut missed) = (1_000_000, 7);
+            let first = CounterReading { missed, ..reading(0, count) };
+            counter.push(first);
+            let (mut total, mut total_missed) = (0, 0);
+            let mut boundary = 0;
+            for round in rounds {
+                boundary += 1;
+                count += round.packets;
+                missed += round.missed;
+                for (delay, took) in round.reads_at {
+                    let at = boundary * WINDOW + delay;
+                    let pushed = counter.push(CounterReading { taken_after_nanos: at + took, missed, ..reading(at, count) });
+                    prop_assert_ne!(pushed, Pushed::Restarted);
+                }
+                let window = counter.window(boundary * WINDOW, 1);
+                for reading in counter.take_late().map(|late| late.reading).into_iter().chain(window) {
+                    prop_assert!(reading.missed <= reading.packets);
+                    total += reading.packets;
+                    total_missed += reading.missed;
+                }
+                prop_assert!(total <= count + missed - first.packets - first.missed);
+            }
+            // A last reading long after, and windows up to it: everything must have come out.
+            counter.push(CounterReading { missed, ..reading((boundary + 10) * WINDOW, count) });
+            for last in boundary + 1..=boundary + 10 {
+                let window = counter.window(last * WINDOW, 1);
+                for reading in counter.take_late().map(|late| late.reading).into_iter().chain(window) {
+                    total += reading.packets;
+                    total_missed += reading.missed;
+                }
+            }
+            prop_assert_eq!(total_missed, missed - first.missed);
+            prop_assert_eq!(total, count + missed - first.packets - first.missed);
+        }
+
+        #[test]
+        fn a_steady_rate_stays_steady_under_timer_jitter(delays in prop::collection::vec(2 * MILLIS..5 * MILLIS, 3..60)) {
+            let mut counter = WindowCounter::new(WINDOW);
+            let per_milli = 300;
+            for (boundary, delay) in (1..).zip(delays) {
+                let at = boundary * WINDOW + delay;
+                counter.push(reading(at, at * per_milli / MILLIS));
+                if let Some(window) = counter.window(boundary * WINDOW, 1).filter(|_| boundary > 2) {
+                    prop_assert!(window.packets.abs_diff(50 * per_milli) <= 1, "{} packets", window.packets);
+                    prop_assert_eq!(window.quality, NicQuality::Measured);
+                }
+            }
         }
     }
 }

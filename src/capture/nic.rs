@@ -297,7 +297,8 @@ pub fn default_route_interface() -> Result<Option<Interface>, NicError> {
 }
 
 /// Refuses interfaces that must not be watched: loopback, and any two of which one carries the other's frames (a VLAN
-/// and its parent, a bond and its member), because each of those frames would be counted twice.
+/// and its parent, a bond and its member), because each of those frames would be counted twice. Nor may one be named
+/// twice. A tunnel that is bound to no device is not recognised as standing on one: its frames may come in by any.
 ///
 /// # Errors
 ///
@@ -313,7 +314,17 @@ pub fn check_watchable(watched: &[&Interface], all: &[Interface]) -> Result<(), 
             });
         }
     }
-    for upper in watched {
+    for (position, upper) in watched.iter().enumerate() {
+        if watched
+            .iter()
+            .take(position)
+            .any(|earlier| earlier.index == upper.index)
+        {
+            return Err(CaptureError::UnsuitableInterface {
+                name: upper.name.clone(),
+                reason: "is named twice and would count twice; name it once".to_owned(),
+            });
+        }
         let below = carriers(upper.index, all);
         if let Some(lower) = watched.iter().find(|other| below.contains(&other.index)) {
             return Err(CaptureError::UnsuitableInterface {
@@ -687,4 +698,247 @@ fn default_route(payload: &[u8]) -> Option<DefaultRoute> {
         metric,
         interface: interface?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(index: u32, name: &str, lower: Option<u32>, master: Option<u32>) -> Interface {
+        Interface {
+            index,
+            name: name.to_owned(),
+            lower,
+            master,
+            up: true,
+            ..Interface::default()
+        }
+    }
+
+    /// eth0 and eth1 in bond0, a VLAN on it, which is a port of br0; eth2 apart.
+    fn stack() -> Vec<Interface> {
+        vec![
+            named(2, "eth0", None, Some(5)),
+            named(3, "eth1", None, Some(5)),
+            named(4, "eth2", None, None),
+            named(5, "bond0", None, None),
+            named(6, "bond0.7", Some(5), Some(7)),
+            named(7, "br0", None, None),
+        ]
+    }
+
+    fn refused(indices: &[u32]) -> Option<String> {
+        let all = stack();
+        let watched: Vec<&Interface> = all
+            .iter()
+            .filter(|interface| indices.contains(&interface.index))
+            .collect();
+        check_watchable(&watched, &all)
+            .err()
+            .map(|error| error.to_string())
+    }
+
+    #[test]
+    fn interfaces_that_share_frames_are_refused_however_far_apart() {
+        for pair in [[2, 5], [5, 6], [6, 7], [2, 7], [3, 6], [5, 7]] {
+            let message = refused(&pair).unwrap_or_else(|| panic!("{pair:?} was accepted"));
+            assert!(message.contains("would count twice"), "{message}");
+        }
+    }
+
+    #[test]
+    fn interfaces_side_by_side_are_accepted() {
+        for group in [&[2, 3, 4][..], &[4, 5], &[4, 7], &[6], &[]] {
+            assert_eq!(refused(group), None, "{group:?}");
+        }
+    }
+
+    #[test]
+    fn a_ring_of_interfaces_does_not_hang() {
+        let all = [named(2, "a", Some(3), None), named(3, "b", Some(2), None)];
+        assert!(check_watchable(&[&all[0]], &all).is_ok());
+        assert!(check_watchable(&[&all[0], &all[1]], &all).is_err());
+    }
+
+    #[test]
+    fn an_interface_named_twice_is_refused() {
+        let eth0 = named(2, "eth0", None, None);
+        let error = check_watchable(&[&eth0, &eth0], std::slice::from_ref(&eth0)).unwrap_err();
+        assert!(error.to_string().contains("named twice"), "{error}");
+    }
+
+    #[test]
+    fn loopback_is_refused() {
+        let lo = Interface {
+            is_loopback: true,
+            ..named(1, "lo", None, None)
+        };
+        let error = check_watchable(&[&lo], std::slice::from_ref(&lo))
+            .err()
+            .map(|error| error.to_string());
+        assert!(error.is_some_and(|message| message.starts_with("interface lo: is loopback")));
+    }
+
+    #[test]
+    fn this_host_has_its_loopback_interface_and_address() {
+        let all = interfaces().unwrap();
+        let lo = all.iter().find(|interface| interface.is_loopback).unwrap();
+        assert_eq!((lo.name.as_str(), lo.mac, lo.lower), ("lo", None, None));
+        assert!(all.is_sorted_by_key(|interface| interface.index));
+        if lo.up {
+            let own = addresses().unwrap();
+            assert!(
+                own.iter()
+                    .any(|own| own.interface == lo.index && own.address.is_loopback()),
+                "{own:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_interface_that_does_not_exist_has_no_counters() {
+        let lo = interfaces()
+            .unwrap()
+            .into_iter()
+            .find(|interface| interface.is_loopback)
+            .unwrap();
+        let mut source = CounterSource::open(&[u32::MAX >> 1, lo.index]).unwrap();
+        for _ in 0..3 {
+            assert!(matches!(source.read().unwrap(), [None, Some(_)]));
+        }
+        assert!(CounterSource::open(&[]).unwrap().read().unwrap().is_empty());
+    }
+
+    #[test]
+    fn an_answer_that_does_not_fit_is_an_error_once_and_fits_the_next_time() {
+        let lo = interfaces()
+            .unwrap()
+            .into_iter()
+            .find(|interface| interface.is_loopback)
+            .unwrap();
+        let mut source = CounterSource::open(&[lo.index]).unwrap();
+        source.netlink.answer.truncate(64);
+        assert!(source.read().is_err());
+        assert!(source.read().unwrap()[0].is_some());
+    }
+
+    #[test]
+    fn an_answer_to_an_earlier_question_is_not_taken_for_this_ones() {
+        let lo = interfaces()
+            .unwrap()
+            .into_iter()
+            .find(|interface| interface.is_loopback)
+            .unwrap();
+        let mut source = CounterSource::open(&[lo.index]).unwrap();
+        source.read().unwrap();
+        // As after a reading that was given up: the question was asked, its answer never fetched.
+        let unread = source.datagram.clone();
+        source.netlink.send(&unread).unwrap();
+        assert!(source.read().unwrap()[0].is_some());
+        // The stale answer is still first in line for the reading after, if it was mistaken for the last one.
+        assert!(source.read().unwrap()[0].is_some());
+        let pending = rustix::net::recv(
+            &source.netlink.socket,
+            &mut [0u8; 64][..],
+            RecvFlags::DONTWAIT,
+        );
+        assert_eq!(pending.err(), Some(Errno::AGAIN));
+    }
+
+    /// A link message as the kernel writes it, with some attributes.
+    fn link_message() -> Vec<u8> {
+        let mut message = LinkMessage::default();
+        message.header.index = 9;
+        message.header.flags = LinkFlags::Up | LinkFlags::Running;
+        message.attributes = vec![
+            LinkAttribute::IfName("gre7".to_owned()),
+            LinkAttribute::Mtu(1_476),
+            LinkAttribute::Address(vec![192, 0, 2, 1]),
+            LinkAttribute::Link(4),
+            LinkAttribute::LinkInfo(vec![
+                LinkInfo::Kind(InfoKind::GreTun),
+                LinkInfo::Data(InfoData::GreTun(vec![InfoGre::Remote(
+                    [198, 51, 100, 9].into(),
+                )])),
+            ]),
+        ];
+        encode(RouteNetlinkMessage::NewLink(message), 0).split_off(16)
+    }
+
+    #[test]
+    fn a_tunnel_is_described_with_its_peer_and_its_lower_device() {
+        let tunnel = interface(&link_message()).unwrap();
+        assert_eq!(
+            (tunnel.index, tunnel.name.as_str(), tunnel.mtu_bytes),
+            (9, "gre7", 1_476)
+        );
+        assert_eq!(
+            (tunnel.mac, tunnel.lower, tunnel.kind.as_deref()),
+            (None, Some(4), Some("gre"))
+        );
+        assert_eq!(tunnel.tunnel_peer, Some([198, 51, 100, 9].into()));
+        assert!(tunnel.up && tunnel.running);
+    }
+
+    #[test]
+    fn every_tunnel_kind_gives_its_fixed_peer_and_only_that() {
+        let (v4, v6) = ([198, 51, 100, 9], [0x2001, 0xdb8, 0, 0, 0, 0, 0, 9]);
+        let peers = [
+            InfoData::GreTap(vec![InfoGre::Ttl(64), InfoGre::Remote(v4.into())]),
+            InfoData::IpTunnel(vec![InfoIpTunnel::Remote(v4.into())]),
+            InfoData::Vxlan(vec![InfoVxlan::Id(7), InfoVxlan::Group(v4.into())]),
+            InfoData::Geneve(vec![InfoGeneve::Remote(v4.into())]),
+            InfoData::GreTun6(vec![InfoGre6::Remote(v6.into())]),
+            InfoData::Vxlan(vec![InfoVxlan::Group6(v6.into())]),
+            InfoData::Geneve(vec![InfoGeneve::Remote6(v6.into())]),
+        ];
+        for data in &peers {
+            assert!(
+                [Some(IpAddr::from(v4)), Some(IpAddr::from(v6))].contains(&tunnel_peer(data)),
+                "{data:?}"
+            );
+        }
+        assert_eq!(
+            tunnel_peer(&InfoData::Vxlan(vec![InfoVxlan::Group(
+                [239, 1, 1, 1].into()
+            )])),
+            None
+        );
+        assert_eq!(tunnel_peer(&InfoData::GreTun(vec![InfoGre::Ttl(64)])), None);
+    }
+
+    #[test]
+    fn every_prefix_of_an_answer_is_read_as_far_as_it_goes() {
+        let whole = link_message();
+        for end in 0..whole.len() {
+            let _ = interface(&whole[..end]);
+            let _ = local_address(&whole[..end]);
+            let _ = default_route(&whole[..end]);
+            let _ = link_counters(&whole[..end]);
+            let _ = answer_code(&whole[..end]);
+        }
+    }
+
+    #[test]
+    fn a_route_outside_the_main_table_or_to_nowhere_is_no_default_route() {
+        let route = |table: u8, kind: RouteType, prefix: u8| {
+            let mut message = RouteMessage::default();
+            message.header.address_family = AddressFamily::Inet;
+            message.header.table = table;
+            message.header.kind = kind;
+            message.header.destination_prefix_length = prefix;
+            message.attributes = vec![RouteAttribute::Oif(3), RouteAttribute::Priority(100)];
+            default_route(&encode(RouteNetlinkMessage::NewRoute(message), 0).split_off(16))
+        };
+        assert_eq!(
+            route(254, RouteType::Unicast, 0),
+            Some(DefaultRoute {
+                metric: 100,
+                interface: 3
+            })
+        );
+        assert_eq!(route(77, RouteType::Unicast, 0), None);
+        assert_eq!(route(254, RouteType::BlackHole, 0), None);
+        assert_eq!(route(254, RouteType::Unicast, 8), None);
+    }
 }
