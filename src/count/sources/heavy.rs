@@ -30,7 +30,11 @@ pub(super) struct HeavyHitters<A: Address> {
     table: Table<Counter<A>>,
     seeded: Seeded,
     kept: usize,
+    /// What somebody without a counter may have sent.
     level: u64,
+    /// Counters more than 1 above the level.
+    tall: usize,
+    /// Scratch for finding the (k+1)-th largest.
     heights: Vec<u64>,
 }
 
@@ -43,6 +47,7 @@ impl<A: Address> HeavyHitters<A> {
             seeded,
             kept,
             level: 0,
+            tall: 0,
             heights: vec![0; 2 * kept],
         }
     }
@@ -93,60 +98,67 @@ impl<A: Address> HeavyHitters<A> {
     pub(super) fn clear(&mut self) {
         self.table.clear();
         self.level = 0;
+        self.tall = 0;
     }
 
     /// Adds packets of which up to `missed` more may exist, where that was reckoned as `assumed` so far.
     #[inline]
     fn put(&mut self, hash: u64, address: A, packets: u64, missed: u64, assumed: u64) {
-        let put = |table: &mut Table<Counter<A>>, level: u64| {
-            let new = Counter {
-                address,
-                packets: 0,
-                missed: level,
-            };
-            let counter = table.find_or_insert(hash, |counter| counter.address == address, new)?;
-            counter.packets += packets;
-            counter.missed = counter.missed + missed - assumed;
-            Some(())
-        };
-        if put(&mut self.table, self.level).is_none() {
+        if !self.try_put(hash, address, packets, missed, assumed) {
             self.raise_level();
-            put(&mut self.table, self.level);
+            self.try_put(hash, address, packets, missed, assumed);
         }
+    }
+
+    #[inline]
+    fn try_put(&mut self, hash: u64, address: A, packets: u64, missed: u64, assumed: u64) -> bool {
+        let new = Counter { address, packets: 0, missed: self.level };
+        let same = move |counter: &Counter<A>| counter.address == address;
+        let Some(counter) = self.table.find_or_insert(hash, same, new) else { return false };
+        let was_tall = counter.height(self.level) > 1;
+        counter.packets += packets;
+        counter.missed = counter.missed + missed - assumed;
+        self.tall += usize::from(!was_tall && counter.height(self.level) > 1);
+        true
     }
 
     /// Lets go of at least half of the counters.
     #[cold]
     fn raise_level(&mut self) {
         self.level += self.rise();
+        // The commonest case by far: forged sources seen once each.
+        if self.tall == 0 {
+            self.table.clear();
+            return;
+        }
         let (level, seeded) = (self.level, self.seeded);
-        self.table.retain(
-            |counter| counter.packets + counter.missed > level,
-            |counter| counter.address.hash(seeded),
-        );
+        let mut tall = 0;
+        let keep = |counter: &Counter<A>| {
+            let height = counter.height(level);
+            tall += usize::from(height > 1);
+            height > 0
+        };
+        self.table.retain(keep, |counter| counter.address.hash(seeded));
+        self.tall = tall;
     }
 
     /// How far above the level the (k+1)-th largest counter stands.
     fn rise(&mut self) -> u64 {
-        let level = self.level;
-        let height = |counter: &Counter<A>| counter.packets + counter.missed - level;
-        // The commonest case by far: forged sources seen once each.
-        let above_one = self
-            .table
-            .entries()
-            .iter()
-            .filter(|counter| height(counter) > 1)
-            .count();
-        if above_one <= self.kept {
+        if self.tall <= self.kept {
             return 1;
         }
-        for (slot, counter) in self.heights.iter_mut().zip(self.table.entries()) {
-            *slot = height(counter);
+        for (height, counter) in self.heights.iter_mut().zip(self.table.entries()) {
+            *height = counter.height(self.level);
         }
-        *self
-            .heights
-            .select_nth_unstable_by(self.kept, |a, b| b.cmp(a))
-            .1
+        *self.heights.select_nth_unstable_by(self.kept, |a, b| b.cmp(a)).1
+    }
+}
+
+impl<A> Counter<A> {
+    /// How far it stands above the level: 1 at least while it is kept.
+    #[inline]
+    const fn height(&self, level: u64) -> u64 {
+        (self.packets + self.missed).saturating_sub(level)
     }
 }
 

@@ -345,7 +345,7 @@ impl SourceSummary {
             }
         };
         for counter in heavy.counters() {
-            let same = |entry: &Packets<A>| entry.address == counter.address;
+            let same = move |entry: &Packets<A>| entry.address == counter.address;
             let exact = table
                 .find(counter.address.hash(self.seeded), same)
                 .map_or(0, |entry| entry.packets);
@@ -375,12 +375,14 @@ impl Sketches {
         }
     }
 
+    #[inline(never)]
     fn add_v4(&mut self, hash: u64, address: Ipv4Addr, packets: u64) {
         self.packets += packets;
         self.distinct.insert(hash);
         self.v4.add(hash, address, packets);
     }
 
+    #[inline(never)]
     fn add_v6(&mut self, hash: u64, address: Ipv6Addr, packets: u64) {
         self.packets += packets;
         self.distinct.insert(hash);
@@ -500,7 +502,7 @@ fn count<A: Address>(
         class,
         first: true,
     };
-    match table.find_or_insert(hash, |entry| entry.first && entry.address == address, new) {
+    match table.find_or_insert(hash, move |entry| entry.first && entry.address == address, new) {
         Some(entry) if entry.class == class => {
             entry.packets = entry.packets.saturating_add(packets)
         }
@@ -511,6 +513,7 @@ fn count<A: Address>(
 }
 
 /// Counts packets of a class that is not the first one of its address.
+#[inline(never)]
 fn count_further<A: Address>(
     table: &mut Table<ClassCount<A>>,
     seeded: Seeded,

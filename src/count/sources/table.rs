@@ -63,7 +63,7 @@ impl<E: Copy> Table<E> {
     }
 
     /// The entry with this hash that `is` the wanted one.
-    pub(super) fn find(&self, hash: u64, is: impl Fn(&E) -> bool) -> Option<&E> {
+    pub(super) fn find(&self, hash: u64, is: impl Fn(&E) -> bool + Copy) -> Option<&E> {
         match self.search(hash, is) {
             Place::Taken(index) => self.entries.get(index),
             Place::Free(_) | Place::None => None,
@@ -76,24 +76,18 @@ impl<E: Copy> Table<E> {
     pub(super) fn find_or_insert(
         &mut self,
         hash: u64,
-        is: impl Fn(&E) -> bool,
+        is: impl Fn(&E) -> bool + Copy,
         new: E,
     ) -> Option<&mut E> {
-        let index = match self.search(hash, is) {
-            Place::Taken(index) => index,
-            Place::Free(slot) if self.entries.len() < self.capacity => {
-                let index = self.entries.len();
-                self.entries.push(new);
-                self.take(slot, hash, index);
-                index
-            }
-            Place::Free(_) | Place::None => return None,
-        };
-        self.entries.get_mut(index)
+        match self.search(hash, is) {
+            Place::Taken(index) => self.entries.get_mut(index),
+            Place::Free(slot) if self.entries.len() < self.capacity => self.insert(slot, hash, new),
+            Place::Free(_) | Place::None => None,
+        }
     }
 
     /// Forgets the entries that `keep` does not want; `hash` must give each entry the hash it was inserted with.
-    pub(super) fn retain(&mut self, keep: impl Fn(&E) -> bool, hash: impl Fn(&E) -> u64) {
+    pub(super) fn retain(&mut self, keep: impl FnMut(&E) -> bool, hash: impl Fn(&E) -> u64) {
         self.entries.retain(keep);
         self.tags.fill(0);
         for index in 0..self.entries.len() {
@@ -114,32 +108,47 @@ impl<E: Copy> Table<E> {
         }
     }
 
+    /// Looks where nearly every search ends: in the group it begins with.
     #[inline]
-    fn search(&self, hash: u64, is: impl Fn(&E) -> bool) -> Place {
-        let wanted = u64::from(tag(hash)) * LOW_BITS;
-        let mut group = self.home(hash);
-        for _ in 0..self.reach {
-            let Some(&tags) = self.tags.get(group) else {
-                break;
-            };
-            let mut alike = zero_bytes(tags ^ wanted);
-            while alike != 0 {
-                let index = self
-                    .places
-                    .get(slot_at(group, alike))
-                    .map_or(usize::MAX, |index| usize::from(*index));
-                if self.entries.get(index).is_some_and(&is) {
-                    return Place::Taken(index);
-                }
-                alike &= alike - 1;
-            }
-            let free = !tags & HIGH_BITS;
-            if free != 0 {
-                return Place::Free(slot_at(group, free));
-            }
-            group = (group + 1) & (self.tags.len() - 1);
+    fn search(&self, hash: u64, is: impl Fn(&E) -> bool + Copy) -> Place {
+        let home = self.home(hash);
+        match self.search_group(home, hash, is) {
+            Some(place) => place,
+            None => self.search_on(home, hash, is),
         }
-        Place::None
+    }
+
+    /// Looks in the groups after the one it began with.
+    #[inline(never)]
+    fn search_on(&self, home: usize, hash: u64, is: impl Fn(&E) -> bool + Copy) -> Place {
+        let last = self.tags.len() - 1;
+        let place = (1..self.reach).find_map(|step| self.search_group((home + step) & last, hash, is));
+        place.unwrap_or(Place::None)
+    }
+
+    /// Looks in one group; nothing when it is full of others.
+    #[inline]
+    fn search_group(&self, group: usize, hash: u64, is: impl Fn(&E) -> bool) -> Option<Place> {
+        let tags = *self.tags.get(group)?;
+        let mut alike = alike(tags, hash);
+        while alike != 0 {
+            let index = usize::from(*self.places.get(slot_at(group, alike))?);
+            if self.entries.get(index).is_some_and(&is) {
+                return Some(Place::Taken(index));
+            }
+            alike &= alike - 1;
+        }
+        let free = !tags & HIGH_BITS;
+        (free != 0).then(|| Place::Free(slot_at(group, free)))
+    }
+
+    /// Puts an entry into a free slot; there must be room for it.
+    #[inline]
+    fn insert(&mut self, slot: usize, hash: u64, new: E) -> Option<&mut E> {
+        let index = self.entries.len();
+        self.entries.push(new);
+        self.take(slot, hash, index);
+        self.entries.get_mut(index)
     }
 
     #[inline]
@@ -191,11 +200,12 @@ const fn slot_at(group: usize, marks: u64) -> usize {
     group * GROUP_SLOTS + (marks.trailing_zeros() / 8) as usize
 }
 
-/// Marks with its highest bit every byte that is zero. May also mark a byte of 1 above a zero one, which costs a
-/// needless comparison and nothing else: such a byte belongs to a taken slot.
+/// Marks with their highest bits the tags of a group that are those of `hash`. May also mark the tag above such a one,
+/// which costs a needless comparison and nothing else: a free slot is never marked.
 #[inline]
-const fn zero_bytes(word: u64) -> u64 {
-    word.wrapping_sub(LOW_BITS) & !word & HIGH_BITS
+fn alike(tags: u64, hash: u64) -> u64 {
+    let differing = tags ^ (u64::from(tag(hash)) * LOW_BITS);
+    differing.wrapping_sub(LOW_BITS) & !differing & HIGH_BITS
 }
 
 #[cfg(test)]
