@@ -7,3 +7,4 @@ pub mod classify;
 pub mod clock;
 pub mod count;
 pub mod detect;
+pub mod ledger;

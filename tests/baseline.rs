@@ -213,10 +213,7 @@ fn five_weeks_of_a_busy_server_never_cross_a_learned_limit() {
         host.baseline.memory_bytes(),
         host.crossings.len(),
     );
-    assert_eq!(
-        host.crossings_after(MONDAY),
-        Vec::<&(u64, u64, Unit)>::new()
-    );
+    host.assert_calm_since(MONDAY + 3 * DAY);
     // The limits are worth something: not above 4 x the largest thing that ever happens.
     let limit = host.limits.pps.limit.expect("there is a limit");
     assert!(limit.value < 4 * 300_000, "found {limit:?}");
@@ -237,10 +234,7 @@ fn traffic_that_doubles_for_good_becomes_normal_within_days() {
         backup: traffic.backup * 2,
     };
     host.live(2 * DAY, doubled);
-    assert_eq!(
-        host.crossings_after(MONDAY + 4 * DAY),
-        Vec::<&(u64, u64, Unit)>::new()
-    );
+    host.assert_calm_since(MONDAY + 4 * DAY);
     let after = host.baseline.reference(Series::Pps);
     assert!(
         after.value >= before * 18 / 10,
@@ -260,10 +254,7 @@ fn an_attack_of_thirty_hours_does_not_move_the_reference() {
     assert_eq!(host.baseline.mean(Series::Pps), mean);
     let attack_ended = host.now;
     host.live(DAY, |traffic| traffic);
-    assert_eq!(
-        host.crossings_after(attack_ended),
-        Vec::<&(u64, u64, Unit)>::new()
-    );
+    host.assert_calm_since(attack_ended);
     assert!(
         host.reference() < before * 12 / 10,
         "R {} after {before}",

@@ -23,7 +23,7 @@ use recent::{Quiet, Recent, WAIT_SECONDS};
 use reference::{Growth, Tracked};
 use series::PerSeries;
 use slots::Rolling;
-use state::{ClockState, ProfileState, QuietState, VERSION};
+use state::{ClockState, ProfileState, QuietState};
 
 pub use reference::{Parts, Phase, Reference};
 pub use series::{SecondValues, Series, Unit};
@@ -324,7 +324,7 @@ impl Baseline {
             .filter(|(_, tracked)| **tracked != Tracked::default());
         let profiles = self.profiles.iter();
         BaselineState {
-            version: VERSION,
+            version: BaselineState::VERSION,
             last_second: self.last_second,
             clock: self.clock,
             references: references
