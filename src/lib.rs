@@ -11,4 +11,5 @@ pub mod count;
 pub mod detect;
 pub mod engine;
 pub mod incident;
+pub mod ledger;
 mod words;

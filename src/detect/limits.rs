@@ -386,3 +386,251 @@ impl fmt::Display for Percent {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::baseline::{self, Judgement, PlatformBaseline, SecondValues};
+    use super::*;
+
+    /// A baseline that has seen `seconds` of `pps` packets and `bps` bits.
+    fn used_to(pps: u64, bps: u64, seconds: u64) -> Baseline {
+        let mut baseline = Baseline::new(baseline::Settings::default());
+        let mut values = SecondValues::new();
+        values.set(Series::Pps, pps);
+        values.set(Series::Bps, bps);
+        for second in 0..seconds {
+            baseline.second(
+                1_772_409_600 + second,
+                &values,
+                Judgement::Quiet,
+                &LearningCaps::default(),
+            );
+        }
+        baseline
+    }
+
+    fn sentence(in_force: &InForce) -> String {
+        in_force
+            .limit
+            .map_or_else(|| "none".to_owned(), |limit| limit.origin.to_string())
+    }
+
+    fn value(in_force: &InForce) -> Option<u64> {
+        in_force.limit.map(|limit| limit.value)
+    }
+
+    fn set(value: u64, by: SetBy) -> Option<SetLimit> {
+        Some(SetLimit { value, by })
+    }
+
+    #[test]
+    fn v1_and_v2_a_set_limit_is_in_force_from_the_first_second() {
+        let settings = Settings {
+            set_pps: set(500, SetBy::Local),
+            set_bps: set(9_000, SetBy::Platform),
+            ..Settings::default()
+        };
+        let limits = Limits::in_force(&settings, &used_to(0, 0, 0));
+        assert_eq!(
+            (value(&limits.pps), value(&limits.bps)),
+            (Some(500), Some(9_000))
+        );
+        assert_eq!(sentence(&limits.pps), "set with --threshold-pps");
+        assert_eq!(sentence(&limits.bps), "set on the platform");
+        assert!(limits.pps.limit.is_some_and(|limit| limit.origin.is_set()));
+    }
+
+    #[test]
+    fn v3_and_v4_apply_only_where_their_unit_has_no_set_limit() {
+        let settings = Settings {
+            set_bps: set(9_000, SetBy::Local),
+            ..Settings::default()
+        };
+        let limits = Limits::in_force(&settings, &used_to(12_000, 1_000, 7_200));
+        assert_eq!(sentence(&limits.bps), "set with --threshold-bps");
+        assert_eq!(value(&limits.pps), Some(4 * limits.pps.reference.value));
+        assert!(limits.pps.limit.is_some_and(|limit| !limit.origin.is_set()));
+    }
+
+    #[test]
+    fn in_the_first_ten_seconds_there_is_no_learned_limit() {
+        let limits = Limits::in_force(&Settings::default(), &used_to(40_000, 1, 9));
+        assert_eq!((value(&limits.pps), value(&limits.bps)), (None, None));
+        let limits = Limits::in_force(&Settings::default(), &used_to(40_000, 1, 10));
+        assert_eq!(
+            (value(&limits.pps), value(&limits.bps)),
+            (Some(240_000), Some(200_000_000))
+        );
+        assert_eq!(
+            sentence(&limits.pps),
+            "6 x the busiest second so far of 40,000 packets/s"
+        );
+        assert_eq!(
+            sentence(&limits.bps),
+            "2 x the floor for learned limits, while learning starts"
+        );
+    }
+
+    #[test]
+    fn the_multiplier_is_six_until_an_hour_was_seen_and_then_four() {
+        let limits = Limits::in_force(&Settings::default(), &used_to(12_000, 1, 3_599));
+        let reference = limits.pps.reference.value;
+        assert_eq!(value(&limits.pps), Some(6 * reference));
+        assert!(
+            sentence(&limits.pps).starts_with("6 x the reference of 12,0"),
+            "{}",
+            sentence(&limits.pps)
+        );
+        let limits = Limits::in_force(&Settings::default(), &used_to(12_000, 1, 3_600));
+        assert_eq!(value(&limits.pps), Some(4 * reference));
+        assert!(
+            sentence(&limits.pps).starts_with("4 x the learned reference of 12,0"),
+            "{}",
+            sentence(&limits.pps)
+        );
+        assert!(
+            sentence(&limits.pps).ends_with(" packets/s"),
+            "{}",
+            sentence(&limits.pps)
+        );
+    }
+
+    #[test]
+    fn a_learned_limit_is_not_below_its_floor() {
+        let limits = Limits::in_force(&Settings::default(), &used_to(3, 900, 4_000));
+        assert_eq!(
+            (value(&limits.pps), value(&limits.bps)),
+            (Some(10_000), Some(100_000_000))
+        );
+        assert_eq!(sentence(&limits.pps), "the floor for learned limits");
+    }
+
+    #[test]
+    fn v4_is_not_above_nine_tenths_of_the_link() {
+        let settings = Settings {
+            link_bps: Some(1_000_000_000),
+            ..Settings::default()
+        };
+        let limits = Limits::in_force(&settings, &used_to(3, 400_000_000, 4_000));
+        assert_eq!(value(&limits.bps), Some(900_000_000));
+        assert_eq!(
+            sentence(&limits.bps),
+            "90 % of the link's 1,000,000,000 bits/s"
+        );
+        let slow = Settings {
+            link_bps: Some(10_000_000),
+            ..Settings::default()
+        };
+        let limits = Limits::in_force(&slow, &used_to(3, 1_000, 4_000));
+        assert_eq!(
+            value(&limits.bps),
+            Some(9_000_000),
+            "the floor too is not above the link"
+        );
+        let unknown = Settings {
+            link_bps: Some(0),
+            ..Settings::default()
+        };
+        assert_eq!(
+            value(&Limits::in_force(&unknown, &used_to(3, 1_000, 4_000)).bps),
+            Some(100_000_000)
+        );
+    }
+
+    #[test]
+    fn v4_is_not_below_five_quarters_of_normal() {
+        let settings = Settings {
+            link_bps: Some(1_000_000_000),
+            ..Settings::default()
+        };
+        let limits = Limits::in_force(&settings, &used_to(3, 940_000_000, 4_000));
+        let reference = limits.bps.reference.value;
+        assert_eq!(value(&limits.bps), Some(permille_of(reference, 1_250)));
+        assert!(value(&limits.bps) >= Some(1_175_000_000));
+        assert!(
+            sentence(&limits.bps).starts_with("125 % of the learned reference of 94"),
+            "{}",
+            sentence(&limits.bps)
+        );
+    }
+
+    #[test]
+    fn a_platform_baseline_gives_a_learned_limit_at_once() {
+        let mut baseline = used_to(0, 0, 0);
+        baseline.set_platform(Some(PlatformBaseline {
+            p99_pps: 30_000,
+            mean_pps: 9_000,
+        }));
+        let limits = Limits::in_force(&Settings::default(), &baseline);
+        assert_eq!(
+            (value(&limits.pps), value(&limits.bps)),
+            (Some(120_000), None)
+        );
+        assert_eq!(
+            sentence(&limits.pps),
+            "4 x the learned reference of 30,000 packets/s"
+        );
+    }
+
+    #[test]
+    fn a_limit_set_below_normal_is_said_and_normal_is_learned_all_the_same() {
+        let settings = Settings {
+            set_pps: set(20_000, SetBy::Platform),
+            ..Settings::default()
+        };
+        let normal = used_to(40_000, 1, 7_200);
+        let limits = Limits::in_force(&settings, &normal);
+        assert!(limits.pps.below_normal);
+        assert_eq!(value(&limits.pps), Some(20_000));
+        assert_eq!(
+            learning_caps(&settings, &normal).pps,
+            Some(2 * limits.pps.reference.value)
+        );
+        assert!(!limits.bps.below_normal);
+        let starting = Limits::in_force(&settings, &used_to(40_000, 1, 100));
+        assert!(
+            !starting.pps.below_normal,
+            "the busiest second of the first minutes is not yet normal"
+        );
+        let above = Settings {
+            set_pps: set(50_000, SetBy::Platform),
+            ..Settings::default()
+        };
+        assert!(!Limits::in_force(&above, &normal).pps.below_normal);
+    }
+
+    #[test]
+    fn seconds_are_learned_as_half_the_learned_limit() {
+        let first = learning_caps(&Settings::default(), &used_to(40_000, 1, 5));
+        assert_eq!(first, LearningCaps::default());
+        let idle = learning_caps(&Settings::default(), &used_to(3, 3, 4_000));
+        assert_eq!((idle.pps, idle.bps), (Some(5_000), Some(50_000_000)));
+    }
+
+    #[test]
+    fn nothing_overflows() {
+        let settings = Settings {
+            floor_pps: u64::MAX,
+            floor_bps: u64::MAX,
+            link_bps: Some(u64::MAX),
+            link_permille: u64::MAX,
+            headroom_permille: u64::MAX,
+            ..Settings::default()
+        };
+        let limits = Limits::in_force(&settings, &used_to(u64::MAX, u64::MAX, 4_000));
+        assert_eq!(
+            (value(&limits.pps), value(&limits.bps)),
+            (Some(u64::MAX), Some(u64::MAX))
+        );
+    }
+
+    #[test]
+    fn numbers_are_written_for_people() {
+        let written: Vec<String> = [0, 999, 1_000, 12_034, 1_000_000_007]
+            .map(|n| Thousands(n).to_string())
+            .to_vec();
+        assert_eq!(written, ["0", "999", "1,000", "12,034", "1,000,000,007"]);
+        assert_eq!(Percent(1_250).to_string(), "125");
+        assert_eq!(Percent(905).to_string(), "90.5");
+    }
+}

@@ -15,13 +15,15 @@ mod reference;
 mod series;
 mod slots;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use profile::{DAYS, Profile, Summary};
 use recent::{Quiet, Recent, WAIT_SECONDS};
 use reference::{Growth, Tracked};
 use series::PerSeries;
 use slots::Rolling;
-use state::{ClockState, ProfileState, QuietState, VERSION};
+use state::{ClockState, ProfileState, QuietState};
 
 pub use reference::{Parts, Phase, Reference};
 pub use series::{SecondValues, Series, Unit};
@@ -36,6 +38,7 @@ const HOUR: u64 = 3_600;
 const HOUR_SLOTS: usize = 24;
 
 const DAY: u64 = 86_400;
+const HOURS_A_DAY: u64 = DAY / HOUR;
 
 /// References move once in this many seconds seen: their growth is stated per minute.
 const MINUTE: u64 = 60;
@@ -330,7 +333,7 @@ impl Baseline {
             .filter(|(_, tracked)| **tracked != Tracked::default());
         let profiles = self.profiles.iter();
         BaselineState {
-            version: VERSION,
+            version: BaselineState::VERSION,
             last_second: self.last_second,
             clock: self.clock,
             references: references
@@ -441,7 +444,6 @@ impl Baseline {
 
     fn learn_ripe(&mut self, now: u64) {
         while let Some(quiet) = self.recent.take_ripe(now) {
-            let quiet = quiet.clone();
             self.advance(quiet.second);
             self.hour.record(&quiet.values);
             self.day.record(&quiet.values);
@@ -506,18 +508,19 @@ impl Baseline {
     }
 }
 
-/// Puts the hour that is open in `day`, and the day that ends with it, into the profiles when learning goes on in a
-/// later one at `second`.
+/// Puts the hour that `day` stands at, and its day, into the profiles if learning goes on in a later one at `second`.
 fn close_hours(profiles: &mut PerSeries<Profile>, day: &Rolling, second: u64, settings: &Settings) {
     let (ended, next) = (day.newest(), day.label_of(second));
-    let Some(open) = day.open().filter(|_| ended < next) else {
+    if ended >= next {
         return;
-    };
-    let hour_counts = open.seconds() >= HOUR_NEEDS_SECONDS;
-    let (ended_day, next_day) = (ended / (DAY / HOUR), next / (DAY / HOUR));
+    }
+    let hour = day
+        .open()
+        .filter(|open| open.seconds() >= HOUR_NEEDS_SECONDS);
+    let (ended_day, next_day) = (ended / HOURS_A_DAY, next / HOURS_A_DAY);
     let day_counts = ended_day < next_day && day.total().seconds() >= settings.day_needs_seconds;
     for (series, profile) in profiles.iter_mut().filter(|(series, _)| series.is_total()) {
-        if let Some(p99) = open.quantile(series, P99).filter(|_| hour_counts) {
+        if let Some(p99) = hour.and_then(|hour| hour.quantile(series, P99)) {
             profile.put_hour(Summary { label: ended, p99 });
         }
         if let Some(p99) = day.total().quantile(series, P99).filter(|_| day_counts) {
@@ -532,9 +535,7 @@ fn close_hours(profiles: &mut PerSeries<Profile>, day: &Rolling, second: u64, se
 /// The values as they may be learned: within what is kept apart at all, and not above the caps.
 fn capped(values: &SecondValues, caps: &LearningCaps) -> SecondValues {
     let mut values = values.clone();
-    for series in Series::ALL {
-        values.lower(series, series.unit().max());
-    }
+    values.clamp();
     values.lower(Series::Pps, caps.pps.unwrap_or(u64::MAX));
     values.lower(Series::Bps, caps.bps.unwrap_or(u64::MAX));
     values

@@ -107,6 +107,9 @@ impl Profile {
     }
 
     fn around(&self, hour: u64, period: &Period) -> Option<u64> {
+        if self.hours.is_empty() {
+            return None;
+        }
         let neighbours = [hour.checked_sub(1), Some(hour), hour.checked_add(1)];
         neighbours
             .into_iter()

@@ -35,27 +35,26 @@ pub(super) struct Recent {
 impl Recent {
     /// Adds a second that waits to be learned.
     pub(super) fn push(&mut self, quiet: Quiet) {
+        let sums = self.sums.as_mut_slice();
         if self.seconds.len() >= CAPACITY
             && let Some(oldest) = self.seconds.pop_front()
         {
-            for ((_, sum), (_, value)) in self.sums.iter_mut().zip(oldest.values.iter()) {
-                *sum = sum.saturating_sub(value);
+            for (sum, value) in sums.iter_mut().zip(oldest.values.as_slice()) {
+                *sum = sum.saturating_sub(*value);
             }
         }
-        for ((_, sum), (_, value)) in self.sums.iter_mut().zip(quiet.values.iter()) {
-            *sum = sum.saturating_add(value);
+        for (sum, value) in sums.iter_mut().zip(quiet.values.as_slice()) {
+            *sum = sum.saturating_add(*value);
         }
         self.seconds.push_back(quiet);
         self.waiting = (self.waiting + 1).min(CAPACITY);
     }
 
     /// The oldest second that has waited long enough at `now` and was not taken before.
-    pub(super) fn take_ripe(&mut self, now: u64) -> Option<&Quiet> {
+    pub(super) fn take_ripe(&mut self, now: u64) -> Option<Quiet> {
         let next = self.seconds.len().checked_sub(self.waiting)?;
-        let quiet = self.seconds.get(next)?;
-        if quiet.second.saturating_add(WAIT_SECONDS) > now {
-            return None;
-        }
+        let ripe = |quiet: &&Quiet| quiet.second.saturating_add(WAIT_SECONDS) <= now;
+        let quiet = self.seconds.get(next).filter(ripe)?.clone();
         self.waiting -= 1;
         Some(quiet)
     }

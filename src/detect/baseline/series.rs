@@ -203,14 +203,24 @@ impl<T> PerSeries<T> {
         &mut self.0[series.index()]
     }
 
-    /// All of them, in the order of [`Series::ALL`].
+    /// All of them with their series, in the order of [`Series::ALL`].
     pub(super) fn iter(&self) -> impl Iterator<Item = (Series, &T)> {
         Series::ALL.into_iter().zip(&self.0)
     }
 
-    /// All of them, in the order of [`Series::ALL`], to change.
+    /// All of them with their series, in the order of [`Series::ALL`], to change.
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (Series, &mut T)> {
         Series::ALL.into_iter().zip(&mut self.0)
+    }
+
+    /// All of them, in the order of [`Series::ALL`].
+    pub(super) const fn as_slice(&self) -> &[T] {
+        &self.0
+    }
+
+    /// All of them, in the order of [`Series::ALL`], to change.
+    pub(super) const fn as_mut_slice(&mut self) -> &mut [T] {
+        &mut self.0
     }
 }
 
@@ -238,6 +248,17 @@ impl SecondValues {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (Series, u64)> {
         self.0.iter().map(|(series, value)| (series, *value))
+    }
+
+    pub(super) const fn as_slice(&self) -> &[u64] {
+        self.0.as_slice()
+    }
+
+    /// Lowers what is more than is kept apart at all.
+    pub(super) fn clamp(&mut self) {
+        for (value, series) in self.0.as_mut_slice().iter_mut().zip(&Series::ALL) {
+            *value = (*value).min(series.unit().max());
+        }
     }
 
     pub(super) fn lower(&mut self, series: Series, at_most: u64) {

@@ -187,8 +187,11 @@ impl Slot {
 
     fn record(&mut self, values: &SecondValues) {
         self.seconds = self.seconds.saturating_add(1);
-        for ((series, tally), (_, value)) in self.tallies.iter_mut().zip(values.iter()) {
-            tally.record(series, value, 1);
+        let tallies = self.tallies.as_mut_slice().iter_mut();
+        for ((tally, value), series) in tallies.zip(values.as_slice()).zip(&Series::ALL) {
+            if *value > 0 {
+                tally.record(*series, *value, 1);
+            }
         }
     }
 
@@ -372,4 +375,142 @@ impl Rolling {
 fn open_slot(slots: &mut [Slot], label: u64) -> Option<&mut Slot> {
     let place = label.checked_rem(slots.len() as u64)?;
     slots.get_mut(usize::try_from(place).ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::series::Unit;
+    use super::*;
+    use crate::classify::TrafficClass;
+
+    const SYN: Series = Series::ClassPackets(TrafficClass::Syn);
+
+    fn values(pps: u64, syn: u64) -> SecondValues {
+        let mut values = SecondValues::new();
+        values.set(Series::Pps, pps);
+        values.set(SYN, syn);
+        values
+    }
+
+    fn filled(row: &mut Rolling, seconds: std::ops::Range<u64>, pps: u64) {
+        for second in seconds {
+            row.advance(second);
+            row.record(&values(pps, pps / 10));
+        }
+    }
+
+    #[test]
+    fn a_quantile_counts_the_zeros_that_are_not_recorded() {
+        let mut row = Rolling::new(600, 6);
+        filled(&mut row, 0..95, 0);
+        filled(&mut row, 95..100, 7);
+        assert_eq!(row.total().quantile(Series::Pps, 990), Some(7));
+        assert_eq!(row.total().quantile(Series::Pps, 951), Some(7));
+        assert_eq!(row.total().quantile(Series::Pps, 950), Some(0));
+        assert_eq!(row.total().quantile(Series::Bps, 990), Some(0));
+        assert_eq!(
+            row.total().mean(Series::Pps),
+            Some(0),
+            "35 in 100 seconds, rounded down"
+        );
+    }
+
+    #[test]
+    fn nothing_seen_is_not_zero() {
+        let row = Rolling::new(600, 6);
+        assert_eq!(row.total().quantile(Series::Pps, 990), None);
+        assert_eq!(row.total().mean(Series::Pps), None);
+        assert!(row.open().is_none());
+    }
+
+    #[test]
+    fn quantiles_are_those_of_the_sorted_values_within_the_digits() {
+        let mut row = Rolling::new(600, 6);
+        let mut sorted = Vec::new();
+        for second in 0..600 {
+            let pps = second * second * 37 % 50_021;
+            sorted.push(pps);
+            row.advance(second);
+            row.record(&values(pps, pps));
+        }
+        sorted.sort_unstable();
+        for permille in [0, 1, 500, 900, 950, 990, 999, 1_000] {
+            let above = sorted.len() as u64 * (1_000 - permille) / 1_000;
+            let exact = sorted[(sorted.len() - 1).saturating_sub(above as usize)];
+            let total = row.total().quantile(Series::Pps, permille).unwrap();
+            assert!(
+                (exact..=exact + exact / 100).contains(&total),
+                "{permille}: {total} for {exact}"
+            );
+            let class = row.total().quantile(SYN, permille).unwrap();
+            assert!(
+                (exact..=exact + exact / 15).contains(&class),
+                "{permille}: {class} for {exact}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_time_has_left_behind_is_taken_out() {
+        let mut row = Rolling::new(600, 6);
+        filled(&mut row, 0..600, 1_000);
+        filled(&mut row, 600..1_200, 10);
+        assert_eq!(
+            row.total().quantile(Series::Pps, 990),
+            row.slots[0].quantile(Series::Pps, 990)
+        );
+        row.advance(3_599);
+        assert_eq!(row.total().seconds(), 1_200);
+        row.advance(3_600);
+        assert_eq!(row.total().seconds(), 600);
+        assert_eq!(row.total().quantile(Series::Pps, 1_000), Some(10));
+        assert_eq!(row.total().mean(Series::Pps), Some(10));
+        row.advance(1_000_000_000);
+        assert_eq!(row.total().seconds(), 0);
+        assert_eq!(row.total().quantile(Series::Pps, 990), None);
+    }
+
+    #[test]
+    fn time_never_moves_back() {
+        let mut row = Rolling::new(600, 6);
+        filled(&mut row, 6_000..6_010, 5);
+        row.advance(0);
+        row.record(&values(5, 5));
+        assert_eq!(row.newest(), 10);
+        assert_eq!(row.open().map(Slot::seconds), Some(11));
+    }
+
+    #[test]
+    fn a_value_beyond_everything_is_learned_as_the_largest_there_is() {
+        let mut row = Rolling::new(600, 6);
+        row.record(&values(u64::MAX, u64::MAX));
+        let top = row.total().quantile(Series::Pps, 990).unwrap();
+        assert_eq!(top, Unit::Packets.max());
+        assert_eq!(row.total().mean(Series::Pps), Some(Unit::Packets.max()));
+    }
+
+    #[test]
+    fn a_row_comes_back_from_its_state_and_goes_on_alike() {
+        let mut row = Rolling::new(600, 6);
+        for second in 500..5_000 {
+            row.advance(second);
+            row.record(&values(second * 7_919 % 30_011, second % 5));
+        }
+        let mut again = Rolling::new(600, 6);
+        again.restore(&row.state(), 4_999).unwrap();
+        for second in [5_000, 7_000, 9_000] {
+            assert_eq!(again.state(), row.state());
+            for series in [Series::Pps, SYN] {
+                assert_eq!(again.total().mean(series), row.total().mean(series));
+                for permille in [500, 950, 990, 1_000] {
+                    assert_eq!(
+                        again.total().quantile(series, permille),
+                        row.total().quantile(series, permille)
+                    );
+                }
+            }
+            filled(&mut row, second..second + 10, 9);
+            filled(&mut again, second..second + 10, 9);
+        }
+    }
 }

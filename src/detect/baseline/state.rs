@@ -13,10 +13,6 @@ use super::recent::{CAPACITY, Quiet, Recent};
 use super::reference::Tracked;
 use super::series::{PerSeries, SecondValues, Series};
 
-/// Version of the format. It changes when the meaning of a field changes; a new series needs no new version, for a
-/// series that is missing from a state is one that nothing is known of.
-pub(super) const VERSION: u32 = 1;
-
 /// How far a state may lie ahead of the clock, in seconds: a stepped clock, not another year.
 pub(super) const AHEAD_SECONDS: u64 = 3_600;
 
@@ -24,7 +20,10 @@ pub(super) const AHEAD_SECONDS: u64 = 3_600;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StateError {
     /// Another version of the format.
-    #[error("baseline state has version {found}, expected {VERSION}")]
+    #[error(
+        "baseline state has version {found}, expected {}",
+        BaselineState::VERSION
+    )]
     Version {
         /// The version it has.
         found: u32,
@@ -119,6 +118,10 @@ pub(super) struct ProfileState {
 }
 
 impl BaselineState {
+    /// Version of the format. It changes when the meaning of a field changes; a new series needs no new version, for a
+    /// series that is missing from a state is one that nothing is known of.
+    pub const VERSION: u32 = 1;
+
     /// Bytes that a state written as JSON never exceeds: every slot full of distinct values comes to about 12 MB.
     pub const JSON_BYTES_MAX: u64 = 16 << 20;
 
@@ -130,7 +133,7 @@ impl BaselineState {
 
     /// Whether the version is ours and time can go on from it at `now_second`.
     pub(super) fn check(&self, now_second: u64) -> Result<(), StateError> {
-        if self.version != VERSION {
+        if self.version != Self::VERSION {
             return Err(StateError::Version {
                 found: self.version,
             });
