@@ -4,6 +4,10 @@
 //! the project; without them this test says so and passes.
 
 #![expect(
+    clippy::expect_used,
+    reason = "a test that fails loudly is what is wanted here"
+)]
+#![expect(
     clippy::print_stdout,
     reason = "a test that compares says what it compared"
 )]
