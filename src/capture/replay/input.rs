@@ -145,3 +145,10 @@ impl ByteOrder {
         }
     }
 }
+
+#[cfg(test)]
+impl<R> Input<R> {
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.buffer.len()
+    }
+}

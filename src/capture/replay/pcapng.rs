@@ -475,3 +475,10 @@ fn check_captured(captured_bytes: u32, room_bytes: usize) -> Result<(), Fault> {
 fn too_short(block: &str) -> Fault {
     Fault::Damaged(format!("{block} too short for its own fields"))
 }
+
+#[cfg(test)]
+impl Section {
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.interfaces.capacity() * size_of::<Interface>()
+    }
+}
