@@ -35,29 +35,71 @@ impl Agent {
     pub(crate) fn start(lab: &Lab, options: &[&str]) -> Self {
         let state = Scratch::new();
         let mut command = lab.host(PROGRAM);
-        command.args(["run", "--local", "--interface", HOST_LINK, "--events", "-", "--state-dir"]).arg(state.path());
-        command.args(options).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .args([
+                "run",
+                "--local",
+                "--interface",
+                HOST_LINK,
+                "--events",
+                "-",
+                "--state-dir",
+            ])
+            .arg(state.path());
+        command
+            .args(options)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut running = Running::start(&mut command);
         let (sender, lines) = channel();
-        let stdout = running.child.stdout.take().expect("standard output is piped");
+        let stdout = running
+            .child
+            .stdout
+            .take()
+            .expect("standard output is piped");
         Lines::follow(stdout, move |line| {
             let _ = sender.send((clock::now(), line.to_owned()));
         });
-        let stderr = running.child.stderr.take().expect("standard error is piped");
+        let stderr = running
+            .child
+            .stderr
+            .take()
+            .expect("standard error is piped");
         let log = Lines::follow(stderr, |_| {});
-        let mut agent = Self { running, lines, seen: Vec::new(), log, _state: state };
-        let watching = until(START, || agent.log.contain(WATCHING) || agent.running.ended().is_some());
-        assert!(watching && agent.log.contain(WATCHING), "the agent does not watch; it said:\n{}", agent.log.text());
+        let mut agent = Self {
+            running,
+            lines,
+            seen: Vec::new(),
+            log,
+            _state: state,
+        };
+        let watching = until(START, || {
+            agent.log.contain(WATCHING) || agent.running.ended().is_some()
+        });
+        assert!(
+            watching && agent.log.contain(WATCHING),
+            "the agent does not watch; it said:\n{}",
+            agent.log.text()
+        );
         agent
     }
 
     /// The first event, of those so far or to come within `limit`, that is `wanted`.
-    pub(crate) fn wait_for(&mut self, limit: Duration, wanted: impl Fn(&Event) -> bool) -> Option<Seen> {
+    pub(crate) fn wait_for(
+        &mut self,
+        limit: Duration,
+        wanted: impl Fn(&Event) -> bool,
+    ) -> Option<Seen> {
         let mut looked_at = 0;
         let mut found = None;
         until(limit, || {
             self.read();
-            found = self.seen[looked_at..].iter().find(|seen| wanted(&seen.event)).cloned();
+            found = self
+                .seen
+                .iter()
+                .skip(looked_at)
+                .find(|seen| wanted(&seen.event))
+                .cloned();
             looked_at = self.seen.len();
             found.is_some()
         });
@@ -84,7 +126,12 @@ impl Agent {
     /// Ends it as systemd would, and gives every event it told. Panics unless it ends well and in time.
     pub(crate) fn stop(mut self) -> Vec<Seen> {
         let status = self.running.stop(Signal::TERM, STOP);
-        assert_eq!(status.code(), Some(0), "SIGTERM ends the agent well; it said:\n{}", self.log.text());
+        assert_eq!(
+            status.code(),
+            Some(0),
+            "SIGTERM ends the agent well; it said:\n{}",
+            self.log.text()
+        );
         // The channel closes with the pipe, so this reads to the last line.
         self.seen.extend(self.lines.iter().map(parsed));
         self.seen
@@ -96,5 +143,8 @@ impl Agent {
 }
 
 fn parsed((at, line): (Timestamp, String)) -> Seen {
-    Seen { at, event: Event::parse(&line) }
+    Seen {
+        at,
+        event: Event::parse(&line),
+    }
 }

@@ -57,14 +57,31 @@ pub(crate) struct Seen {
 impl Event {
     /// The event of one line; panics when it is none, because then the contract is broken.
     pub(crate) fn parse(line: &str) -> Self {
-        let mut value: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("not JSON ({error}): {line}"));
-        assert_eq!(value["schema"], 1, "every line names its schema: {line}");
-        let kind = value["event"].as_str().unwrap_or_default().to_owned();
+        let mut value: Value =
+            serde_json::from_str(line).unwrap_or_else(|error| panic!("not JSON ({error}): {line}"));
+        assert_eq!(
+            value.get("schema").and_then(Value::as_u64),
+            Some(1),
+            "every line names its schema: {line}"
+        );
+        let kind = value
+            .get("event")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned();
         let incident = |value: &mut Value| {
-            serde_json::from_value(value["incident"].take()).unwrap_or_else(|error| panic!("{error}: {line}"))
+            serde_json::from_value(
+                value
+                    .get_mut("incident")
+                    .map(Value::take)
+                    .unwrap_or_default(),
+            )
+            .unwrap_or_else(|error| panic!("{error}: {line}"))
         };
         match kind.as_str() {
-            "second" => Self::Second(serde_json::from_value(value).unwrap_or_else(|error| panic!("{error}: {line}"))),
+            "second" => Self::Second(
+                serde_json::from_value(value).unwrap_or_else(|error| panic!("{error}: {line}")),
+            ),
             "incident_opened" => Self::Opened(incident(&mut value)),
             "incident_updated" => Self::Updated(incident(&mut value)),
             "incident_resolved" => Self::Resolved(incident(&mut value)),
@@ -76,7 +93,9 @@ impl Event {
     /// The incident it tells of.
     pub(crate) fn incident(&self) -> Option<&Incident> {
         match self {
-            Self::Opened(incident) | Self::Updated(incident) | Self::Resolved(incident) => Some(incident),
+            Self::Opened(incident) | Self::Updated(incident) | Self::Resolved(incident) => {
+                Some(incident)
+            }
             Self::Second(_) | Self::Summary(_) => None,
         }
     }

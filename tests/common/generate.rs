@@ -26,29 +26,43 @@ impl Frames {
     }
 
     fn forged_v6(lab: &Lab, transport: &str) -> Self {
-        let network = format!("ipv6(hoplimit={TTL}, saddr=drnd(), daddr={})", lab.host_v6());
+        let network = format!(
+            "ipv6(hoplimit={TTL}, saddr=drnd(), daddr={})",
+            lab.host_v6()
+        );
         Self(frame(&network, transport))
     }
 
     /// One frame from each of many fixed senders.
     fn from_senders(transport: impl Fn(u16) -> (String, String)) -> Self {
-        let frames = (1..=SENDERS).map(transport).map(|(network, transport)| frame(&network, &transport));
+        let frames = (1..=SENDERS)
+            .map(transport)
+            .map(|(network, transport)| frame(&network, &transport));
         Self(frames.collect())
     }
 
     /// SYNs to a web port.
     pub(crate) fn syn(lab: &Lab) -> Self {
-        Self::forged_v4(lab, "tcp(sp=drnd(1024, 65535), dp=80, seq=drnd(), win=64240, syn)")
+        Self::forged_v4(
+            lab,
+            "tcp(sp=drnd(1024, 65535), dp=80, seq=drnd(), win=64240, syn)",
+        )
     }
 
     /// SYNs to a web port over IPv6.
     pub(crate) fn syn_v6(lab: &Lab) -> Self {
-        Self::forged_v6(lab, "tcp(sp=drnd(1024, 65535), dp=80, seq=drnd(), win=64240, syn)")
+        Self::forged_v6(
+            lab,
+            "tcp(sp=drnd(1024, 65535), dp=80, seq=drnd(), win=64240, syn)",
+        )
     }
 
     /// ACKs of no connection.
     pub(crate) fn ack(lab: &Lab) -> Self {
-        Self::forged_v4(lab, "tcp(sp=drnd(1024, 65535), dp=443, seq=drnd(), aseq=drnd(), win=512, ack)")
+        Self::forged_v4(
+            lab,
+            "tcp(sp=drnd(1024, 65535), dp=443, seq=drnd(), aseq=drnd(), win=512, ack)",
+        )
     }
 
     /// Small datagrams to one port.
@@ -65,7 +79,8 @@ impl Frames {
     pub(crate) fn echo_v6(lab: &Lab) -> Self {
         let host = lab.host_v6();
         Self::from_senders(|n| {
-            let network = format!("ipv6(hoplimit={TTL}, saddr=2001:db8:{n:x}::{n:x}, daddr={host})");
+            let network =
+                format!("ipv6(hoplimit={TTL}, saddr=2001:db8:{n:x}::{n:x}, daddr={host})");
             (network, "icmp6(echorequest), fill('B', 52)".to_owned())
         })
     }
@@ -76,7 +91,10 @@ impl Frames {
         let host = lab.host_v4();
         Self::from_senders(|n| {
             let network = format!("ipv4(ttl={TTL}, saddr=198.51.100.{n}, daddr={host})");
-            (network, format!("udp(sp=53, dp=drnd(1024, 65535)), {payload}"))
+            (
+                network,
+                format!("udp(sp=53, dp=drnd(1024, 65535)), {payload}"),
+            )
         })
     }
 
@@ -86,7 +104,10 @@ impl Frames {
         let host = lab.host_v4();
         Self::from_senders(|n| {
             let network = format!("ipv4(ttl={TTL}, saddr=203.0.113.{n}, daddr={host})");
-            (network, format!("udp(sp=123, dp=drnd(1024, 65535)), {payload}"))
+            (
+                network,
+                format!("udp(sp=123, dp=drnd(1024, 65535)), {payload}"),
+            )
         })
     }
 }
@@ -96,18 +117,42 @@ impl Frames {
 pub(crate) fn trafgen(lab: &Lab, frames: &Frames, packets: u64, pause_micros: u64) -> Running {
     static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
     let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    let config = lab.scratch.write(&format!("frames-{number}.cfg"), &frames.0);
+    let config = lab
+        .scratch
+        .write(&format!("frames-{number}.cfg"), &frames.0);
     // One process, so that the count is exact; no tuning of what belongs to the machine.
     let mut command = bounded(lab, "trafgen");
-    command.args(["--cpus", "1", "--no-sock-mem", "--notouch-irq"]).arg("--in").arg(config);
-    command.args(["--out", ATTACKER_LINK, "--num", &packets.to_string(), "--gap", &format!("{pause_micros}us")]);
+    command
+        .args(["--cpus", "1", "--no-sock-mem", "--notouch-irq"])
+        .arg("--in")
+        .arg(config);
+    command.args([
+        "--out",
+        ATTACKER_LINK,
+        "--num",
+        &packets.to_string(),
+        "--gap",
+        &format!("{pause_micros}us"),
+    ]);
     Running::quietly(&mut command)
 }
 
 /// `packets` of what `flags` ask for, as fast as hping3 goes with a pause of `pause_micros` between two.
 pub(crate) fn hping3(lab: &Lab, flags: &[&str], packets: u64, pause_micros: u64) -> Running {
     let mut command = bounded(lab, "hping3");
-    command.args(["-q", "-n", "-I", ATTACKER_LINK, "-c", &packets.to_string(), "-i", &format!("u{pause_micros}")]).args(flags).arg(lab.host_v4());
+    command
+        .args([
+            "-q",
+            "-n",
+            "-I",
+            ATTACKER_LINK,
+            "-c",
+            &packets.to_string(),
+            "-i",
+            &format!("u{pause_micros}"),
+        ])
+        .args(flags)
+        .arg(lab.host_v4());
     Running::quietly(&mut command)
 }
 
@@ -116,7 +161,8 @@ pub(crate) fn nginx(lab: &Lab) -> Running {
     let directory = lab.scratch.path().join("nginx");
     std::fs::create_dir_all(&directory).expect("a directory for nginx can be made");
     let at = directory.display();
-    let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(|of| format!("{of}_temp_path {at}/{of};"));
+    let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .map(|of| format!("{of}_temp_path {at}/{of};"));
     let config = format!(
         "daemon off; master_process off; user root; pid {at}/pid; error_log {at}/error.log;\n\
          events {{ worker_connections 4096; }}\n\
@@ -127,11 +173,24 @@ pub(crate) fn nginx(lab: &Lab) -> Running {
     );
     let config = lab.scratch.write("nginx.conf", &config);
     let mut command = lab.host("nginx");
-    command.arg("-p").arg(&directory).arg("-e").arg(directory.join("error.log")).arg("-c").arg(config);
+    command
+        .arg("-p")
+        .arg(&directory)
+        .arg("-e")
+        .arg(directory.join("error.log"))
+        .arg("-c")
+        .arg(config);
     let mut running = Running::quietly(&mut command);
     let up = until(Duration::from_secs(10), || {
         let mut ask = lab.attacker("curl");
-        ask.args(["-sf", "-o", "/dev/null", "-m", "1", &format!("http://{}/", lab.host_v4())]);
+        ask.args([
+            "-sf",
+            "-o",
+            "/dev/null",
+            "-m",
+            "1",
+            &format!("http://{}/", lab.host_v4()),
+        ]);
         ask.status().is_ok_and(|status| status.success())
     });
     assert!(up && running.ended().is_none(), "nginx answers on the host");
@@ -141,7 +200,14 @@ pub(crate) fn nginx(lab: &Lab) -> Running {
 /// `connections` kept alive, asking as fast as they are answered.
 pub(crate) fn wrk(lab: &Lab, connections: u32, seconds: u32) -> Running {
     let mut command = bounded(lab, "wrk");
-    command.args(["-t", "1", "-c", &connections.to_string(), "-d", &format!("{seconds}s")]);
+    command.args([
+        "-t",
+        "1",
+        "-c",
+        &connections.to_string(),
+        "-d",
+        &format!("{seconds}s"),
+    ]);
     command.arg(format!("http://{}/", lab.host_v4()));
     Running::quietly(&mut command)
 }
@@ -149,7 +215,15 @@ pub(crate) fn wrk(lab: &Lab, connections: u32, seconds: u32) -> Running {
 /// `requests` over a new connection each, `at_once` of them side by side.
 pub(crate) fn ab(lab: &Lab, requests: u32, at_once: u32) -> Running {
     let mut command = bounded(lab, "ab");
-    command.args(["-q", "-r", "-n", &requests.to_string(), "-c", &at_once.to_string(), &format!("http://{}/", lab.host_v4())]);
+    command.args([
+        "-q",
+        "-r",
+        "-n",
+        &requests.to_string(),
+        "-c",
+        &at_once.to_string(),
+        &format!("http://{}/", lab.host_v4()),
+    ]);
     Running::quietly(&mut command)
 }
 
@@ -159,7 +233,10 @@ pub(crate) fn iperf3_server(lab: &Lab) -> Running {
     command.args(["--server", "--one-off", "--bind", &lab.attacker_v4()]);
     let running = Running::quietly(&mut command);
     let listening = || -> bool {
-        let said = lab.attacker("ss").args(["-Hltn", "sport", "=", ":5201"]).output();
+        let said = lab
+            .attacker("ss")
+            .args(["-Hltn", "sport", "=", ":5201"])
+            .output();
         said.is_ok_and(|said| !said.stdout.is_empty())
     };
     assert!(until(Duration::from_secs(10), listening), "iperf3 listens");
@@ -169,7 +246,13 @@ pub(crate) fn iperf3_server(lab: &Lab) -> Running {
 /// A download into the host, at most `megabits` a second.
 pub(crate) fn iperf3_download(lab: &Lab, megabits: u32, seconds: u32) -> Command {
     let mut command = lab.host("iperf3");
-    command.args(["--client", &lab.attacker_v4(), "--reverse", "--time", &seconds.to_string()]);
+    command.args([
+        "--client",
+        &lab.attacker_v4(),
+        "--reverse",
+        "--time",
+        &seconds.to_string(),
+    ]);
     command.args(["--bitrate", &format!("{megabits}M")]);
     command
 }
@@ -178,7 +261,15 @@ pub(crate) fn iperf3_download(lab: &Lab, megabits: u32, seconds: u32) -> Command
 fn bounded(lab: &Lab, program: &str) -> Command {
     let mut command = lab.attacker("timeout");
     let longest = LONGEST.as_secs().to_string();
-    command.args(["--signal=KILL", &longest, "setpriv", "--pdeathsig", "KILL", "--", program]);
+    command.args([
+        "--signal=KILL",
+        &longest,
+        "setpriv",
+        "--pdeathsig",
+        "KILL",
+        "--",
+        program,
+    ]);
     command
 }
 
@@ -205,7 +296,8 @@ fn dns_answer() -> Vec<u8> {
     for n in 0..ANSWERS {
         // The name as a pointer to the question, TXT, IN, one hour, 49 bytes: a length and its text.
         message.extend_from_slice(&[0xc0, 0x0c, 0, 16, 0, 1, 0, 0, 0x0e, 0x10, 0, 49, 48]);
-        message.extend_from_slice(format!("v=spf1 ip4:192.0.2.{n:03} include:many.example.com all").as_bytes().get(..48).unwrap());
+        let text = format!("v=spf1 ip4:192.0.2.{n:03} include:many.example.com");
+        message.extend_from_slice(format!("{text:48.48}").as_bytes());
     }
     message
 }

@@ -64,7 +64,9 @@ impl Lab {
     /// `FTAGENT_REQUIRE_LIVE` is set) it panics instead: there a skipped test is a lost one.
     pub(crate) fn new(offload: Offload, tools: &[&str]) -> Option<Self> {
         if let Err(reason) = possible(tools) {
-            let required = ["CI", "FTAGENT_REQUIRE_LIVE"].iter().any(|name| std::env::var_os(name).is_some());
+            let required = ["CI", "FTAGENT_REQUIRE_LIVE"]
+                .iter()
+                .any(|name| std::env::var_os(name).is_some());
             assert!(!required, "live tests are required here, but {reason}");
             println!("skipped: {reason}");
             return None;
@@ -88,11 +90,35 @@ impl Lab {
         ip(&["netns", "add", &lab.attacker]);
         ip(&["netns", "add", &lab.host]);
         ip(&[
-            "link", "add", ATTACKER_LINK, "netns", &lab.attacker, "address", ATTACKER_MAC, "type", "veth", "peer", "name",
-            HOST_LINK, "netns", &lab.host, "address", HOST_MAC,
+            "link",
+            "add",
+            ATTACKER_LINK,
+            "netns",
+            &lab.attacker,
+            "address",
+            ATTACKER_MAC,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            HOST_LINK,
+            "netns",
+            &lab.host,
+            "address",
+            HOST_MAC,
         ]);
-        lab.configure(&lab.attacker, ATTACKER_LINK, [&lab.attacker_v4(), &lab.attacker_v6()], offload);
-        lab.configure(&lab.host, HOST_LINK, [&lab.host_v4(), &lab.host_v6()], offload);
+        lab.configure(
+            &lab.attacker,
+            ATTACKER_LINK,
+            [&lab.attacker_v4(), &lab.attacker_v6()],
+            offload,
+        );
+        lab.configure(
+            &lab.host,
+            HOST_LINK,
+            [&lab.host_v4(), &lab.host_v6()],
+            offload,
+        );
         lab.know_each_other();
         lab
     }
@@ -109,13 +135,37 @@ impl Lab {
             format!("net.ipv6.conf.{link}.router_solicitations=0"),
             format!("net.ipv6.conf.{link}.addr_gen_mode=1"),
         ];
-        succeed(in_namespace(namespace, "sysctl").arg("-qw").args(settings), SETUP);
+        succeed(
+            in_namespace(namespace, "sysctl").arg("-qw").args(settings),
+            SETUP,
+        );
         let [v4, v6] = addresses;
         ip(&["-n", namespace, "link", "set", "lo", "up"]);
-        ip(&["-n", namespace, "address", "add", &format!("{v4}/24"), "dev", link]);
-        ip(&["-n", namespace, "address", "add", &format!("{v6}/64"), "dev", link, "nodad"]);
+        ip(&[
+            "-n",
+            namespace,
+            "address",
+            "add",
+            &format!("{v4}/24"),
+            "dev",
+            link,
+        ]);
+        ip(&[
+            "-n",
+            namespace,
+            "address",
+            "add",
+            &format!("{v6}/64"),
+            "dev",
+            link,
+            "nodad",
+        ]);
         if offload == Offload::Off {
-            succeed(in_namespace(namespace, "ethtool").args(["-K", link, "gro", "off", "gso", "off", "tso", "off"]), SETUP);
+            succeed(
+                in_namespace(namespace, "ethtool")
+                    .args(["-K", link, "gro", "off", "gso", "off", "tso", "off"]),
+                SETUP,
+            );
         }
         ip(&["-n", namespace, "link", "set", link, "up"]);
     }
@@ -123,15 +173,54 @@ impl Lab {
     fn know_each_other(&self) {
         let (attacker, host) = (&self.attacker, &self.host);
         for (namespace, link, mac, peers) in [
-            (attacker, ATTACKER_LINK, HOST_MAC, [self.host_v4(), self.host_v6()]),
-            (host, HOST_LINK, ATTACKER_MAC, [self.attacker_v4(), self.attacker_v6()]),
+            (
+                attacker,
+                ATTACKER_LINK,
+                HOST_MAC,
+                [self.host_v4(), self.host_v6()],
+            ),
+            (
+                host,
+                HOST_LINK,
+                ATTACKER_MAC,
+                [self.attacker_v4(), self.attacker_v6()],
+            ),
         ] {
             for peer in peers {
-                ip(&["-n", namespace, "neighbour", "replace", &peer, "lladdr", mac, "dev", link, "nud", "permanent"]);
+                ip(&[
+                    "-n",
+                    namespace,
+                    "neighbour",
+                    "replace",
+                    &peer,
+                    "lladdr",
+                    mac,
+                    "dev",
+                    link,
+                    "nud",
+                    "permanent",
+                ]);
             }
         }
-        ip(&["-n", host, "route", "add", "default", "via", &self.attacker_v4()]);
-        ip(&["-n", host, "-6", "route", "add", "default", "via", &self.attacker_v6()]);
+        ip(&[
+            "-n",
+            host,
+            "route",
+            "add",
+            "default",
+            "via",
+            &self.attacker_v4(),
+        ]);
+        ip(&[
+            "-n",
+            host,
+            "-6",
+            "route",
+            "add",
+            "default",
+            "via",
+            &self.attacker_v6(),
+        ]);
         // Without it the attacker's kernel would tell the host that each forged IPv6 source is unreachable.
         ip(&["-n", attacker, "-6", "route", "add", "blackhole", "default"]);
     }
@@ -170,19 +259,34 @@ impl Lab {
     pub(crate) fn host_unprivileged(&self, program: impl AsRef<Path>) -> Command {
         let mut command = in_namespace(&self.host, "setpriv");
         // 65534 is `nobody` wherever Linux runs.
-        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all", "--"]);
+        command.args([
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+            "--inh-caps=-all",
+            "--bounding-set=-all",
+            "--",
+        ]);
         command.arg(program.as_ref());
         command
     }
 
     /// The counters of the host's end of the link.
     pub(crate) fn host_counters(&self) -> LinkCounters {
-        let said = succeed(Command::new("ip").args(["-n", &self.host, "-j", "-s", "link", "show", HOST_LINK]), SETUP);
+        let said = succeed(
+            Command::new("ip").args(["-n", &self.host, "-j", "-s", "link", "show", HOST_LINK]),
+            SETUP,
+        );
         let links: serde_json::Value = serde_json::from_str(&said).expect("ip writes JSON");
-        let rx = &links[0]["stats64"]["rx"];
+        let received = |unit: &str| {
+            let counter = links.pointer(&format!("/0/stats64/rx/{unit}"));
+            counter
+                .and_then(serde_json::Value::as_u64)
+                .unwrap_or_else(|| panic!("no {unit}: {said}"))
+        };
         LinkCounters {
-            rx_packets: rx["packets"].as_u64().expect("a packet counter"),
-            rx_bytes: rx["bytes"].as_u64().expect("a byte counter"),
+            rx_packets: received("packets"),
+            rx_bytes: received("bytes"),
         }
     }
 
@@ -196,12 +300,24 @@ impl Drop for Lab {
     fn drop(&mut self) {
         for namespace in [&self.attacker, &self.host] {
             // Only processes started inside these namespaces are listed: the lab's own.
-            let inside = Command::new("ip").args(["netns", "pids", namespace]).stderr(Stdio::null()).output();
-            let inside = inside.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
-            for pid in inside.split_whitespace().filter_map(|word| word.parse().ok()).filter_map(Pid::from_raw) {
+            let inside = Command::new("ip")
+                .args(["netns", "pids", namespace])
+                .stderr(Stdio::null())
+                .output();
+            let inside = inside
+                .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
+                .unwrap_or_default();
+            for pid in inside
+                .split_whitespace()
+                .filter_map(|word| word.parse().ok())
+                .filter_map(Pid::from_raw)
+            {
                 let _ = kill_process(pid, Signal::KILL);
             }
-            let _ = Command::new("ip").args(["netns", "delete", namespace]).stderr(Stdio::null()).status();
+            let _ = Command::new("ip")
+                .args(["netns", "delete", namespace])
+                .stderr(Stdio::null())
+                .status();
         }
     }
 }
@@ -216,7 +332,9 @@ static FREED: Condvar = Condvar::new();
 impl Place {
     fn wait() -> Self {
         let taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut taken = FREED.wait_while(taken, |taken| *taken >= AT_ONCE).unwrap_or_else(PoisonError::into_inner);
+        let mut taken = FREED
+            .wait_while(taken, |taken| *taken >= AT_ONCE)
+            .unwrap_or_else(PoisonError::into_inner);
         *taken += 1;
         Self
     }
@@ -234,23 +352,41 @@ fn possible(tools: &[&str]) -> Result<(), String> {
     if !geteuid().is_root() {
         return Err("network namespaces need root".to_owned());
     }
-    let missing: Vec<&str> = NEEDED.iter().chain(tools).copied().filter(|tool| !installed(tool)).collect();
+    let missing: Vec<&str> = NEEDED
+        .iter()
+        .chain(tools)
+        .copied()
+        .filter(|tool| !installed(tool))
+        .collect();
     if !missing.is_empty() {
         return Err(format!("not installed: {}", missing.join(", ")));
     }
     // A container may withhold namespaces from its root.
-    let name = format!("ftagent-{}-probe-{:?}", std::process::id(), std::thread::current().id());
-    let name: String = name.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
+    static NEXT: AtomicU8 = AtomicU8::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let name = format!("ftagent-{}-{number}-probe", std::process::id());
     let probe = finish(Command::new("ip").args(["netns", "add", &name]), SETUP);
-    let _ = Command::new("ip").args(["netns", "delete", &name]).stderr(Stdio::null()).status();
-    if probe.code == Some(0) { Ok(()) } else { Err(format!("no network namespaces here: {}", probe.stderr.trim())) }
+    let _ = Command::new("ip")
+        .args(["netns", "delete", &name])
+        .stderr(Stdio::null())
+        .status();
+    if probe.code == Some(0) {
+        Ok(())
+    } else {
+        Err(format!(
+            "no network namespaces here: {}",
+            probe.stderr.trim()
+        ))
+    }
 }
 
 fn installed(tool: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     // Generators live where only root's PATH leads.
     let administrators = ["/usr/sbin", "/sbin"].map(Into::into);
-    std::env::split_paths(&path).chain(administrators).any(|directory| directory.join(tool).is_file())
+    std::env::split_paths(&path)
+        .chain(administrators)
+        .any(|directory| directory.join(tool).is_file())
 }
 
 fn ip(arguments: &[&str]) {
@@ -260,6 +396,16 @@ fn ip(arguments: &[&str]) {
 /// `program` inside `namespace`; the kernel kills it when the thread that started it goes.
 fn in_namespace(namespace: &str, program: impl AsRef<Path>) -> Command {
     let mut command = Command::new("ip");
-    command.args(["netns", "exec", namespace, "setpriv", "--pdeathsig", "KILL", "--"]).arg(program.as_ref());
+    command
+        .args([
+            "netns",
+            "exec",
+            namespace,
+            "setpriv",
+            "--pdeathsig",
+            "KILL",
+            "--",
+        ])
+        .arg(program.as_ref());
     command
 }

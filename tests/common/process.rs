@@ -31,13 +31,23 @@ pub(crate) fn finish(command: &mut Command, limit: Duration) -> Finished {
     let stdout = read_all(running.child.stdout.take());
     let stderr = read_all(running.child.stderr.take());
     let status = running.wait(limit);
-    Finished { code: status.code(), stdout: joined(stdout), stderr: joined(stderr) }
+    Finished {
+        code: status.code(),
+        stdout: joined(stdout),
+        stderr: joined(stderr),
+    }
 }
 
 /// Runs `command` to its end and panics unless it succeeds.
 pub(crate) fn succeed(command: &mut Command, limit: Duration) -> String {
     let done = finish(command, limit);
-    assert_eq!(done.code, Some(0), "{command:?} failed: {}{}", done.stdout, done.stderr);
+    assert_eq!(
+        done.code,
+        Some(0),
+        "{command:?} failed: {}{}",
+        done.stdout,
+        done.stderr
+    );
     done.stdout
 }
 
@@ -65,7 +75,10 @@ impl Running {
     /// Starts `command` without a terminal.
     pub(crate) fn start(command: &mut Command) -> Self {
         let what = format!("{command:?}");
-        let child = command.stdin(Stdio::null()).spawn().unwrap_or_else(|error| panic!("{what}: {error}"));
+        let child = command
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{what}: {error}"));
         Self { child, what }
     }
 
@@ -76,18 +89,27 @@ impl Running {
 
     /// Whether it has ended.
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().expect("the state of a child can be asked for")
+        self.child
+            .try_wait()
+            .expect("the state of a child can be asked for")
     }
 
     /// Waits for its end; panics after `limit`.
     pub(crate) fn wait(&mut self, limit: Duration) -> ExitStatus {
-        assert!(until(limit, || self.ended().is_some()), "{}: still running after {limit:?}", self.what);
+        assert!(
+            until(limit, || self.ended().is_some()),
+            "{}: still running after {limit:?}",
+            self.what
+        );
         self.child.wait().expect("an ended child can be waited for")
     }
 
     /// Sends `signal` and waits for the end; panics after `limit`.
     pub(crate) fn stop(&mut self, signal: Signal, limit: Duration) -> ExitStatus {
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a child has a positive id");
+        let pid = i32::try_from(self.child.id())
+            .ok()
+            .and_then(Pid::from_raw)
+            .expect("a child has a positive id");
         if self.ended().is_none() {
             kill_process(pid, signal).expect("a signal can be sent to a child");
         }
@@ -108,7 +130,10 @@ pub(crate) struct Lines(Arc<Mutex<Vec<String>>>);
 
 impl Lines {
     /// Reads `pipe` from now on; `seen` is called with each line as it arrives.
-    pub(crate) fn follow(pipe: impl Read + Send + 'static, mut seen: impl FnMut(&str) + Send + 'static) -> Self {
+    pub(crate) fn follow(
+        pipe: impl Read + Send + 'static,
+        mut seen: impl FnMut(&str) + Send + 'static,
+    ) -> Self {
         let lines = Self::default();
         let kept = lines.clone();
         thread::spawn(move || {
@@ -144,7 +169,8 @@ impl Scratch {
     pub(crate) fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("ftagent-test-{}-{number}", std::process::id()));
+        let path =
+            std::env::temp_dir().join(format!("ftagent-test-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&path).expect("a scratch directory can be made");
         Self(path)
     }

@@ -31,10 +31,36 @@ impl Recording {
     pub(crate) fn start(lab: &Lab) -> Self {
         let file = lab.scratch.path().join("recorded.pcap");
         let mut command = lab.host("tcpdump");
-        command.args(["-n", "-i", HOST_LINK, "-s", SNAPLEN, "-B", BUFFER, "-c", MOST_PACKETS, "-Z", "root", "-w"]).arg(&file);
+        command
+            .args([
+                "-n",
+                "-i",
+                HOST_LINK,
+                "-s",
+                SNAPLEN,
+                "-B",
+                BUFFER,
+                "-c",
+                MOST_PACKETS,
+                "-Z",
+                "root",
+                "-w",
+            ])
+            .arg(&file);
         let mut running = Running::start(command.stdout(Stdio::null()).stderr(Stdio::piped()));
-        let log = Lines::follow(running.child.stderr.take().expect("standard error is piped"), |_| {});
-        assert!(until(PATIENCE, || log.contain("listening on")), "tcpdump does not listen: {}", log.text());
+        let log = Lines::follow(
+            running
+                .child
+                .stderr
+                .take()
+                .expect("standard error is piped"),
+            |_| {},
+        );
+        assert!(
+            until(PATIENCE, || log.contain("listening on")),
+            "tcpdump does not listen: {}",
+            log.text()
+        );
         Self { running, log, file }
     }
 
@@ -42,8 +68,14 @@ impl Recording {
     pub(crate) fn stop(mut self) -> Recorded {
         self.running.stop(Signal::INT, PATIENCE);
         let told = until(PATIENCE, || self.log.contain("dropped by kernel"));
-        assert!(told && self.log.contain("0 packets dropped by kernel"), "tcpdump lost packets: {}", self.log.text());
-        Recorded { file: self.file.clone() }
+        assert!(
+            told && self.log.contain("0 packets dropped by kernel"),
+            "tcpdump lost packets: {}",
+            self.log.text()
+        );
+        Recorded {
+            file: self.file.clone(),
+        }
     }
 }
 
@@ -62,7 +94,10 @@ impl Recorded {
     /// When the first packet that `filter` matches was seen.
     pub(crate) fn first(&self, filter: &str) -> Timestamp {
         let mut command = Command::new("tcpdump");
-        command.args(["-nn", "-tt", "-c", "1", "-r"]).arg(&self.file).arg(filter);
+        command
+            .args(["-nn", "-tt", "-c", "1", "-r"])
+            .arg(&self.file)
+            .arg(filter);
         let said = finish(&mut command, PATIENCE).stdout;
         let (seconds, micros) = said
             .split_whitespace()
@@ -70,7 +105,9 @@ impl Recorded {
             .and_then(|stamp| stamp.split_once('.'))
             .unwrap_or_else(|| panic!("no packet matches {filter:?} in {}", self.file.display()));
         let seconds: u64 = seconds.parse().expect("tcpdump -tt prints seconds");
-        let micros: u64 = micros.parse().expect("tcpdump -tt prints six digits of microseconds");
+        let micros: u64 = micros
+            .parse()
+            .expect("tcpdump -tt prints six digits of microseconds");
         Timestamp::from_seconds(seconds).plus_nanos(micros * 1_000)
     }
 }

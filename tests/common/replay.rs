@@ -18,10 +18,19 @@ pub(crate) struct Replayed(Vec<Event>);
 /// Replays `file`, judged as `host` sees it with a set limit. Panics unless it ends well.
 pub(crate) fn replay(file: &Path, host: &str, threshold_pps: u64) -> Replayed {
     let mut command = Command::new(PROGRAM);
-    command.arg("replay").arg(file).args(["--json", "--host", host, "--threshold-pps", &threshold_pps.to_string()]);
+    command.arg("replay").arg(file).args([
+        "--json",
+        "--host",
+        host,
+        "--threshold-pps",
+        &threshold_pps.to_string(),
+    ]);
     let said = succeed(&mut command, PATIENCE);
     let replayed = Replayed(said.lines().map(Event::parse).collect());
-    assert!(matches!(replayed.0.last(), Some(Event::Summary(_))), "the last line is the summary: {said}");
+    assert!(
+        matches!(replayed.0.last(), Some(Event::Summary(_))),
+        "the last line is the summary: {said}"
+    );
     replayed
 }
 
@@ -29,8 +38,18 @@ impl Replayed {
     /// Each incident as it stood when it was resolved. Panics if one was opened and not resolved.
     pub(crate) fn incidents(&self) -> Vec<&Incident> {
         let opened = self.0.iter().filter(|event| event.opens()).count();
-        let resolved: Vec<_> = self.0.iter().filter(|event| event.resolves()).filter_map(Event::incident).collect();
-        assert_eq!(opened, resolved.len(), "what a replay opens it resolves: {:?}", self.0);
+        let resolved: Vec<_> = self
+            .0
+            .iter()
+            .filter(|event| event.resolves())
+            .filter_map(Event::incident)
+            .collect();
+        assert_eq!(
+            opened,
+            resolved.len(),
+            "what a replay opens it resolves: {:?}",
+            self.0
+        );
         resolved
     }
 
@@ -39,4 +58,3 @@ impl Replayed {
         self.0.iter().filter_map(Event::incident)
     }
 }
-
