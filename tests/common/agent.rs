@@ -1,0 +1,150 @@
+//! The agent itself, running in the host's namespace of a lab.
+
+use std::process::{ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use ftagent::clock::{self, Timestamp};
+use rustix::process::Signal;
+
+use super::event::{Event, Seen, told};
+use super::netns::{HOST_LINK, Lab};
+use super::process::{Lines, Running, Scratch, until};
+
+/// The binary under test.
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_ftagent");
+/// What the agent logs once packets reach it.
+const WATCHING: &str = "watching";
+/// Start to watching takes at most a second (the product's budget); a busy machine gets ten.
+const START: Duration = Duration::from_secs(10);
+/// SIGTERM to exit, the product's budget.
+const STOP: Duration = Duration::from_secs(3);
+
+/// `ftagent run --local --events -` at work.
+#[derive(Debug)]
+pub(crate) struct Agent {
+    running: Running,
+    lines: Receiver<(Timestamp, String)>,
+    seen: Vec<Seen>,
+    log: Lines,
+    _state: Scratch,
+}
+
+impl Agent {
+    /// Starts it on the host's link and waits until it watches.
+    pub(crate) fn start(lab: &Lab, options: &[&str]) -> Self {
+        let state = Scratch::new();
+        let mut command = lab.host(PROGRAM);
+        command
+            .args([
+                "run",
+                "--local",
+                "--interface",
+                HOST_LINK,
+                "--events",
+                "-",
+                "--state-dir",
+            ])
+            .arg(state.path());
+        command
+            .args(options)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut running = Running::start(&mut command);
+        let (sender, lines) = channel();
+        let stdout = running
+            .child
+            .stdout
+            .take()
+            .expect("standard output is piped");
+        Lines::follow(stdout, move |line| {
+            let _ = sender.send((clock::now(), line.to_owned()));
+        });
+        let stderr = running
+            .child
+            .stderr
+            .take()
+            .expect("standard error is piped");
+        let log = Lines::follow(stderr, |_| {});
+        let mut agent = Self {
+            running,
+            lines,
+            seen: Vec::new(),
+            log,
+            _state: state,
+        };
+        let watching = until(START, || {
+            agent.log.contain(WATCHING) || agent.running.ended().is_some()
+        });
+        assert!(
+            watching && agent.log.contain(WATCHING),
+            "the agent does not watch; it said:\n{}",
+            agent.log.text()
+        );
+        agent
+    }
+
+    /// The first event, of those so far or to come within `limit`, that is `wanted`.
+    pub(crate) fn wait_for(
+        &mut self,
+        limit: Duration,
+        wanted: impl Fn(&Event) -> bool,
+    ) -> Option<Seen> {
+        let mut looked_at = 0;
+        let mut found = None;
+        until(limit, || {
+            self.read();
+            found = self
+                .seen
+                .iter()
+                .skip(looked_at)
+                .find(|seen| wanted(&seen.event))
+                .cloned();
+            looked_at = self.seen.len();
+            found.is_some()
+        });
+        found
+    }
+
+    /// Whether it has ended by itself within `limit`.
+    pub(crate) fn ends_within(&mut self, limit: Duration) -> Option<ExitStatus> {
+        until(limit, || self.running.ended().is_some());
+        self.running.ended()
+    }
+
+    /// What it has logged so far.
+    pub(crate) fn log(&self) -> String {
+        self.log.text()
+    }
+
+    /// What it has told and logged so far, for a failing test.
+    pub(crate) fn told(&mut self) -> String {
+        self.read();
+        format!("{}\nlog:\n{}", told(&self.seen), self.log.text())
+    }
+
+    /// Ends it as systemd would, and gives every event it told. Panics unless it ends well and in time.
+    pub(crate) fn stop(mut self) -> Vec<Seen> {
+        let status = self.running.stop(Signal::TERM, STOP);
+        assert_eq!(
+            status.code(),
+            Some(0),
+            "SIGTERM ends the agent well; it said:\n{}",
+            self.log.text()
+        );
+        // The channel closes with the pipe, so this reads to the last line.
+        self.seen.extend(self.lines.iter().map(parsed));
+        self.seen
+    }
+
+    fn read(&mut self) {
+        self.seen.extend(self.lines.try_iter().map(parsed));
+    }
+}
+
+fn parsed((at, line): (Timestamp, String)) -> Seen {
+    Seen {
+        at,
+        event: Event::parse(&line),
+    }
+}

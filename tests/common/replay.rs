@@ -1,0 +1,60 @@
+//! `ftagent replay --json` on a file.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use super::agent::PROGRAM;
+use super::event::{Event, Incident};
+use super::process::succeed;
+
+/// A capture of this suite takes well under a second even unoptimised.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a replay told.
+#[derive(Debug)]
+pub(crate) struct Replayed(Vec<Event>);
+
+/// Replays `file`, judged as `host` sees it with a set limit. Panics unless it ends well.
+pub(crate) fn replay(file: &Path, host: &str, threshold_pps: u64) -> Replayed {
+    let mut command = Command::new(PROGRAM);
+    command.arg("replay").arg(file).args([
+        "--json",
+        "--host",
+        host,
+        "--threshold-pps",
+        &threshold_pps.to_string(),
+    ]);
+    let said = succeed(&mut command, PATIENCE);
+    let replayed = Replayed(said.lines().map(Event::parse).collect());
+    assert!(
+        matches!(replayed.0.last(), Some(Event::Summary(_))),
+        "the last line is the summary: {said}"
+    );
+    replayed
+}
+
+impl Replayed {
+    /// Each incident as it stood when it was resolved. Panics if one was opened and not resolved.
+    pub(crate) fn incidents(&self) -> Vec<&Incident> {
+        let opened = self.0.iter().filter(|event| event.opens()).count();
+        let resolved: Vec<_> = self
+            .0
+            .iter()
+            .filter(|event| event.resolves())
+            .filter_map(Event::incident)
+            .collect();
+        assert_eq!(
+            opened,
+            resolved.len(),
+            "what a replay opens it resolves: {:?}",
+            self.0
+        );
+        resolved
+    }
+
+    /// Every event that tells of an incident.
+    pub(crate) fn incident_events(&self) -> impl Iterator<Item = &Incident> {
+        self.0.iter().filter_map(Event::incident)
+    }
+}
