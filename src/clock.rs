@@ -50,6 +50,12 @@ impl Timestamp {
         self.nanos_since(earlier) / 1_000_000
     }
 
+    /// Milliseconds from `now` to this time, rounded up: how long to wait for it. At least 1.
+    #[must_use]
+    pub fn millis_until(self, now: Self) -> u32 {
+        u32::try_from(self.nanos_since(now).div_ceil(1_000_000)).unwrap_or(u32::MAX).max(1)
+    }
+
     /// This time and `nanos` more.
     #[must_use]
     pub const fn plus_nanos(self, nanos: u64) -> Self {

@@ -4,7 +4,7 @@ use std::fmt;
 
 /// A number with thousands separators: `412,300`.
 #[derive(Clone, Copy, Debug)]
-pub struct Thousands(pub u64);
+pub(crate) struct Thousands(pub(crate) u64);
 
 impl fmt::Display for Thousands {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -18,7 +18,7 @@ impl fmt::Display for Thousands {
 
 /// Bits in decimal units with one decimal: `1.7 Gbit`.
 #[derive(Clone, Copy, Debug)]
-pub struct Bits(pub u64);
+pub(crate) struct Bits(pub(crate) u64);
 
 impl fmt::Display for Bits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -36,7 +36,7 @@ impl fmt::Display for Bits {
 
 /// Permille as percent with one decimal where it has one: `25 %`, `2.5 %`.
 #[derive(Clone, Copy, Debug)]
-pub struct Percent(pub u64);
+pub(crate) struct Percent(pub(crate) u64);
 
 impl fmt::Display for Percent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -49,7 +49,7 @@ impl fmt::Display for Percent {
 
 /// Milliseconds as a duration: `350 ms`, `12.4 s`, `3 min 20 s`, `2 h 5 min`.
 #[derive(Clone, Copy, Debug)]
-pub struct Duration(pub u64);
+pub(crate) struct Duration(pub(crate) u64);
 
 impl fmt::Display for Duration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -119,10 +119,7 @@ impl LiveSource {
             handle,
             interface,
             link,
-            poll_timeout: Timespec {
-                tv_sec: i64::from(settings.poll_millis / 1000),
-                tv_nsec: i64::from(settings.poll_millis % 1000 * 1_000_000),
-            },
+            poll_timeout: timespec(settings.poll_millis),
             block_millis: settings.block_millis,
             drained: true,
             losses: [Widened::default(); 3],
@@ -142,10 +139,15 @@ impl LiveSource {
     }
 
     /// How long a frame may have been in the ring before it is seen: the block time-out, and one tick of the kernel's
-    /// timer (10 ms at its coarsest) by which that may be late.
+    /// timer (4 ms where it ticks 250 times a second) by which that may be late.
     #[must_use]
     pub fn lag_millis(&self) -> u32 {
-        self.block_millis.saturating_add(10)
+        self.block_millis.saturating_add(4)
+    }
+
+    /// Waits at most so long for the next frame from now on: until the caller has something else to do.
+    pub fn wait_at_most(&mut self, millis: u32) {
+        self.poll_timeout = timespec(millis);
     }
 
     /// What was lost since the capture was opened. One system call; to be asked in the busy path too.
@@ -214,6 +216,13 @@ impl PacketSource for LiveSource {
             }
             .explain(&self.interface)),
         }
+    }
+}
+
+fn timespec(millis: u32) -> Timespec {
+    Timespec {
+        tv_sec: i64::from(millis / 1000),
+        tv_nsec: i64::from(millis % 1000 * 1_000_000),
     }
 }
 

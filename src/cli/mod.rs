@@ -3,8 +3,10 @@
 //! The only room that prints. Arguments are checked here and become the rooms' settings; errors become one line on
 //! standard error and an exit code.
 
+mod logging;
 mod output;
 mod replay;
+mod run;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -23,6 +25,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Watch interfaces of this host and report attacks as they happen
+    Run(run::RunArguments),
     /// Read a pcap or pcapng file and report the attacks in it, by the same rules
     Replay(replay::ReplayArguments),
 }
@@ -74,6 +78,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     let done = match arguments.command {
+        Command::Run(run) => run.execute(),
         Command::Replay(replay) => replay.execute(),
     };
     match done {

@@ -53,8 +53,9 @@ impl<W: Write> JsonLines<W> {
         self.out.write_all(b"\n")
     }
 
-    /// Hands everything on to whoever reads.
-    pub(super) fn flush(&mut self) -> io::Result<()> {
+    /// Writes an outcome and hands it on to whoever reads.
+    pub(super) fn write(&mut self, outcome: Outcome) -> io::Result<()> {
+        self.outcome(outcome)?;
         self.out.flush()
     }
 

@@ -24,7 +24,7 @@ pub use triggers::{SUSPECTED_PERCENT, Trigger, TriggerId};
 pub use vector::{Excess, Family, MULTI_PERMILLE, NAMED_PERMILLE, Vector, permille};
 
 /// How to detect.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// Limits somebody set, and how learned ones are made.
     pub limits: limits::Settings,
@@ -32,6 +32,16 @@ pub struct Settings {
     pub baseline: baseline::Settings,
     /// Keys the source tables' hashes, see [`crate::count::Settings::seed`].
     pub seed: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            limits: limits::Settings::default(),
+            baseline: baseline::Settings::default(),
+            seed: crate::count::Settings::default().seed,
+        }
+    }
 }
 
 /// What was normal when a verdict was made.
