@@ -47,7 +47,7 @@ impl Compass {
     }
 
     /// The way of a frame; `addresses` are its source and destination, where it has an IP header.
-    #[inline]
+    #[inline(always)]
     pub(super) fn direction(
         &self,
         link_says: LinkSays<'_>,

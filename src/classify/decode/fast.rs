@@ -6,52 +6,58 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::super::{Fragment, payload};
+use super::super::{Fragment, Sample, payload};
 use super::direction::LinkSays;
 use super::ip::{Packet, protocol};
 use super::transport::{Transport, icmp_transport, tcp_class, udp_transport};
-use super::{at_most, tunnel};
+use super::{Classifier, at_most, tunnel};
 use crate::capture::{Frame, LinkType};
 
-/// The packet in the frame, if it is one of the commonest kinds.
+/// The sample of a frame that is one of the commonest kinds.
 #[inline]
-pub(super) fn walk<'a>(frame: &Frame<'a>) -> Option<(LinkSays<'a>, Packet<'a>, Transport)> {
+pub(super) fn classify(classifier: &Classifier, frame: &Frame<'_>) -> Option<Sample> {
     if frame.link != LinkType::Ethernet {
         return None;
     }
     let (destination, rest) = frame.data.split_first_chunk::<6>()?;
     let (source, rest) = rest.split_first_chunk::<6>()?;
     let (ether_type, rest) = rest.split_first_chunk::<2>()?;
-    let packet = match u16::from_be_bytes(*ether_type) {
-        0x0800 => v4(rest)?,
-        0x86dd => v6(rest)?,
+    let link_says = LinkSays::Addresses {
+        destination,
+        source,
+    };
+    let (ether_type, rest) = match u16::from_be_bytes(*ether_type) {
         0x8100 => {
             let (tag, rest) = rest.split_first_chunk::<4>()?;
-            match u16::from_be_bytes([tag[2], tag[3]]) {
-                0x0800 => v4(rest)?,
-                0x86dd => v6(rest)?,
-                _ => return None,
-            }
+            (u16::from_be_bytes([tag[2], tag[3]]), rest)
         }
-        _ => return None,
+        untagged => (untagged, rest),
     };
-    let transport = match packet.protocol {
-        protocol::TCP => tcp(&packet)?,
-        protocol::UDP => udp(&packet)?,
-        protocol::ICMP | protocol::ICMPV6 => icmp(&packet)?,
-        _ => return None,
-    };
-    Some((
-        LinkSays::Addresses {
-            destination,
-            source,
-        },
-        packet,
-        transport,
-    ))
+    // Each version goes its own way to the end: where they meet, addresses of two sizes would have to go through memory.
+    match ether_type {
+        0x0800 => finish(classifier, frame, link_says, v4(rest)?),
+        0x86dd => finish(classifier, frame, link_says, v6(rest)?),
+        _ => None,
+    }
 }
 
-#[inline]
+#[inline(always)]
+fn finish(
+    classifier: &Classifier,
+    frame: &Frame<'_>,
+    link_says: LinkSays<'_>,
+    packet: Packet<'_>,
+) -> Option<Sample> {
+    let transport = match packet.protocol {
+        protocol::TCP => tcp(packet.body, packet.body_bytes)?,
+        protocol::UDP => udp(packet.body, packet.body_bytes)?,
+        protocol::ICMP | protocol::ICMPV6 => icmp(packet.protocol, packet.body, packet.body_bytes)?,
+        _ => return None,
+    };
+    Some(classifier.sample(frame, link_says, packet, transport))
+}
+
+#[inline(always)]
 fn v4(bytes: &[u8]) -> Option<Packet<'_>> {
     const MORE_FRAGMENTS_AND_OFFSET: u16 = 0x3fff;
     let (header, behind) = bytes.split_first_chunk::<20>()?;
@@ -77,7 +83,7 @@ fn v4(bytes: &[u8]) -> Option<Packet<'_>> {
     })
 }
 
-#[inline]
+#[inline(always)]
 fn v6(bytes: &[u8]) -> Option<Packet<'_>> {
     let (header, rest) = bytes.split_first_chunk::<8>()?;
     let (source, rest) = rest.split_first_chunk::<16>()?;
@@ -99,17 +105,15 @@ fn v6(bytes: &[u8]) -> Option<Packet<'_>> {
     })
 }
 
-#[inline]
-fn tcp(packet: &Packet<'_>) -> Option<Transport> {
-    let header = packet.body.first_chunk::<20>()?;
+#[inline(always)]
+fn tcp(body: &[u8], body_bytes: u32) -> Option<Transport> {
+    let header = body.first_chunk::<20>()?;
     let header_bytes = usize::from(header[12] >> 4) * 4;
     if header_bytes < 20 {
         return None;
     }
-    let payload = packet.body.get(header_bytes..)?;
-    let payload_bytes = packet
-        .body_bytes
-        .checked_sub(u32::from(header[12] >> 4) * 4)?;
+    let payload = body.get(header_bytes..)?;
+    let payload_bytes = body_bytes.checked_sub(u32::from(header[12] >> 4) * 4)?;
     let flags = header[13];
     Some(Transport {
         source_port: u16::from_be_bytes([header[0], header[1]]),
@@ -122,13 +126,13 @@ fn tcp(packet: &Packet<'_>) -> Option<Transport> {
     })
 }
 
-#[inline]
-fn udp(packet: &Packet<'_>) -> Option<Transport> {
-    let (header, behind) = packet.body.split_first_chunk::<8>()?;
+#[inline(always)]
+fn udp(body: &[u8], body_bytes: u32) -> Option<Transport> {
+    let (header, behind) = body.split_first_chunk::<8>()?;
     let source_port = u16::from_be_bytes([header[0], header[1]]);
     let destination_port = u16::from_be_bytes([header[2], header[3]]);
     let length_bytes = u32::from(u16::from_be_bytes([header[4], header[5]]));
-    let possible = length_bytes <= packet.body_bytes;
+    let possible = length_bytes <= body_bytes;
     if !possible || matches!(destination_port, tunnel::VXLAN_PORT | tunnel::GENEVE_PORT) {
         return None;
     }
@@ -142,20 +146,20 @@ fn udp(packet: &Packet<'_>) -> Option<Transport> {
     ))
 }
 
-#[inline]
-fn icmp(packet: &Packet<'_>) -> Option<Transport> {
-    let header = packet.body.first_chunk::<8>()?;
+#[inline(always)]
+fn icmp(number: u8, body: &[u8], body_bytes: u32) -> Option<Transport> {
+    let header = body.first_chunk::<8>()?;
     Some(icmp_transport(
-        packet.protocol,
+        number,
         header[0],
         header[1],
-        packet.body_bytes.checked_sub(8)?,
+        body_bytes.checked_sub(8)?,
     ))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Classifier, Settings, Vantage};
+    use super::super::{Settings, Undecodable, Vantage};
     use super::*;
     use crate::clock::Timestamp;
     use proptest::prelude::*;
@@ -189,17 +193,23 @@ mod tests {
         }
     }
 
+    fn short(frame: &Frame<'_>) -> Option<Sample> {
+        classifiers()
+            .iter()
+            .find_map(|classifier| classify(classifier, frame))
+    }
+
     /// Both ways to a sample, written out: samples have many fields and no equality.
     fn both(data: &[u8], wire_bytes: u32) -> Vec<(String, String)> {
         let frame = ethernet(data, wire_bytes);
         classifiers()
             .iter()
-            .filter(|_| walk(&frame).is_some())
-            .map(|classifier| {
-                (
-                    format!("{:?}", classifier.classify(&frame)),
+            .filter_map(|classifier| {
+                let short = classify(classifier, &frame)?;
+                Some((
+                    format!("{:?}", Ok::<_, Undecodable>(short)),
                     format!("{:?}", classifier.classify_any(&frame)),
-                )
+                ))
             })
             .collect()
     }
@@ -319,18 +329,18 @@ mod tests {
         syn.extend_from_slice(&[
             0xd4, 0x31, 0, 80, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 0xff, 0xff, 0, 0, 0, 0,
         ]);
-        assert!(walk(&ethernet(&syn, 60)).is_some());
+        assert!(short(&ethernet(&syn, 60)).is_some());
         let mut tagged = syn.clone();
         tagged.splice(12..12, [0x81, 0, 0, 7]);
-        assert!(walk(&ethernet(&tagged, 64)).is_some());
+        assert!(short(&ethernet(&tagged, 64)).is_some());
         for (at, value) in [(14, 0x46), (20, 0x20), (23, 47), (46, 0x40)] {
             let mut odd = syn.clone();
             odd[at] = value;
             assert!(
-                walk(&ethernet(&odd, 60)).is_none(),
+                short(&ethernet(&odd, 60)).is_none(),
                 "byte {at} is {value:#04x}"
             );
         }
-        assert!(walk(&ethernet(&syn[..53], 60)).is_none());
+        assert!(short(&ethernet(&syn[..53], 60)).is_none());
     }
 }

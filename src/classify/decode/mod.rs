@@ -73,15 +73,14 @@ impl Classifier {
     /// The reason, when not even an IP header can be read.
     #[inline]
     pub fn classify(&self, frame: &Frame<'_>) -> Result<Sample, Undecodable> {
-        match fast::walk(frame) {
-            Some((link_says, packet, transport)) => {
-                Ok(self.sample(frame, link_says, &packet, &transport))
-            }
+        match fast::classify(self, frame) {
+            Some(sample) => Ok(sample),
             None => self.classify_any(frame),
         }
     }
 
     /// The whole way, for frames that the fast walk leaves alone.
+    #[inline(never)]
     fn classify_any(&self, frame: &Frame<'_>) -> Result<Sample, Undecodable> {
         let (link_says, carried) = link::open(frame.link, frame.data)?;
         let (version, bytes) = match carried {
@@ -90,19 +89,19 @@ impl Classifier {
         };
         let outer = ip::read(version, bytes, wire_bytes_left(frame, bytes))?;
         let transport = transport::read(&outer);
-        let mut sample = self.sample(frame, link_says, &outer, &transport);
+        let mut sample = self.sample(frame, link_says, outer, transport);
         self.look_inside(&mut sample, outer, &transport);
         Ok(sample)
     }
 
     /// The sample of a packet, for the time being without anything it carries.
-    #[inline]
+    #[inline(always)]
     fn sample(
         &self,
         frame: &Frame<'_>,
         link_says: LinkSays<'_>,
-        packet: &Packet<'_>,
-        transport: &Transport,
+        packet: Packet<'_>,
+        transport: Transport,
     ) -> Sample {
         Sample {
             at: frame.at,

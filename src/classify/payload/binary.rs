@@ -279,8 +279,9 @@ pub(super) fn quake(message: &Message<'_>) -> Option<Role> {
         b"getinfo",
         b"getservers",
         b"getchallenge",
-        b"status",
-        b"info",
+        b"status
+",
+        b"info ",
         b"rcon ",
     ];
     let first = message.u32(0)?;
@@ -407,21 +408,8 @@ pub(super) fn is_quic_long_header(message: &Message<'_>) -> bool {
     let (Some(first), Some(version)) = (message.u8(0), message.u32(1)) else {
         return false;
     };
-    if first & 0x80 == 0 {
-        return false;
-    }
-    let fixed_bit = first & 0x40 != 0;
-    let plausible_version = match version {
-        // Version negotiation, where the fixed bit may be anything.
-        0 => true,
-        // Version 1, version 2, the drafts from the first to the last.
-        1 | 0x6b33_43cf | 0xff00_0001..=0xff00_0022 => fixed_bit,
-        // "Q046", "Q050", "T050", "T051": Google's own before the standard.
-        0x5130_3436 | 0x5130_3530 | 0x5430_3530 | 0x5430_3531 => fixed_bit,
-        // Versions reserved to keep negotiation working.
-        _ => version & 0x0f0f_0f0f == 0x0a0a_0a0a && fixed_bit,
-    };
-    if !plausible_version {
+    // Version negotiation may leave the fixed bit out.
+    if !is_quic_version(version) || first & 0x80 == 0 || (version != 0 && first & 0x40 == 0) {
         return false;
     }
     // "Q046" wrote both lengths into one byte.
@@ -434,6 +422,19 @@ pub(super) fn is_quic_long_header(message: &Message<'_>) -> bool {
         .iter()
         .flatten()
         .all(|length| *length <= LONGEST_CONNECTION_ID)
+}
+
+/// A version of QUIC that is or was in use, in a long header.
+#[inline]
+pub(super) const fn is_quic_version(version: u32) -> bool {
+    match version {
+        // Version negotiation; version 1 and 2; the drafts from the first to the last.
+        0 | 1 | 0x6b33_43cf | 0xff00_0001..=0xff00_0022 => true,
+        // "Q046", "Q050", "T050", "T051": Google's own before the standard.
+        0x5130_3436 | 0x5130_3530 | 0x5430_3530 | 0x5430_3531 => true,
+        // Reserved to keep negotiation working.
+        _ => version & 0x0f0f_0f0f == 0x0a0a_0a0a,
+    }
 }
 
 /// A TLS client hello at the beginning of a TCP segment (RFC 8446, sections 4 and 5.1).
@@ -451,4 +452,438 @@ pub(super) fn is_tls_client_hello(payload: &[u8]) -> bool {
             .u16(3)
             .is_some_and(|length| (4..=0x4000).contains(&length));
     record && message.u8(5) == Some(0x01)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::asking::{sent_by, sent_to, tell_apart};
+    use super::super::of_udp;
+    use crate::classify::{Content, Service};
+
+    /// A DNS header with these flags and counts, and as many zero bytes behind it.
+    fn dns(flags: u16, counts: [u16; 4], behind: usize) -> Vec<u8> {
+        let mut message = [0xbe, 0xef].to_vec();
+        message.extend_from_slice(&flags.to_be_bytes());
+        message.extend(counts.iter().flat_map(|count| count.to_be_bytes()));
+        message.resize(message.len() + behind, 0);
+        message
+    }
+
+    #[test]
+    fn dns_answers_are_told_from_queries_by_a_plausible_header() {
+        tell_apart(
+            Service::Dns,
+            &[
+                &dns(0x8180, [1, 20, 0, 1], 400),
+                // Refused, with nothing but the header; cut short by the server.
+                &dns(0x8005, [0, 0, 0, 0], 0),
+                &dns(0x8380, [1, 90, 0, 1], 400),
+            ],
+            &[
+                &dns(0x0100, [1, 0, 0, 1], 40),
+                &dns(0x0000, [1, 0, 0, 0], 17),
+                &dns(0x2000, [1, 1, 0, 0], 40),
+            ],
+            &[
+                // Counts that do not fit; two questions; answers in a query; opcode 3; the Z bit; noise.
+                &dns(0x8180, [1, 200, 0, 1], 400),
+                &dns(0x0100, [2, 0, 0, 0], 400),
+                &dns(0x0100, [1, 3, 0, 0], 400),
+                &dns(0x9800, [1, 1, 0, 0], 400),
+                &dns(0x8140, [1, 1, 0, 0], 400),
+                &[0xff; 64],
+                b"abcdefghijklmnopqrstuvwxyz",
+                &[],
+            ],
+        );
+    }
+
+    #[test]
+    fn dns_cut_inside_its_header_is_told_by_its_first_bytes() {
+        let answer = dns(0x8180, [1, 20, 0, 1], 400);
+        let whole_bytes = u32::try_from(answer.len()).unwrap();
+        assert_eq!(
+            of_udp(Some(Service::Dns), None, &answer[..4], whole_bytes),
+            Content::Answer(Service::Dns)
+        );
+        assert_eq!(
+            of_udp(Some(Service::Dns), None, &answer[..3], whole_bytes),
+            Content::Unrecognised
+        );
+    }
+
+    #[test]
+    fn mdns_answers_are_told_from_queries_with_many_questions() {
+        tell_apart(
+            Service::Mdns,
+            &[&dns(0x8400, [0, 4, 0, 3], 300)],
+            &[&dns(0x0000, [5, 2, 0, 0], 200)],
+            &[
+                &dns(0x8400, [0, 40, 0, 3], 100),
+                &dns(0x0800, [1, 0, 0, 0], 100),
+                &[0xff; 64],
+            ],
+        );
+    }
+
+    #[test]
+    fn netbios_answers_are_told_from_queries() {
+        tell_apart(
+            Service::Netbios,
+            &[
+                &dns(0x8400, [0, 1, 0, 0], 180),
+                &dns(0xad80, [0, 1, 0, 0], 50),
+            ],
+            &[
+                &dns(0x0010, [1, 0, 0, 0], 38),
+                &dns(0x2910, [1, 0, 0, 1], 56),
+            ],
+            &[
+                &dns(0x8400, [0, 9, 0, 0], 180),
+                &dns(0x0000, [0, 0, 0, 0], 0),
+                &dns(0x1800, [1, 0, 0, 0], 38),
+            ],
+        );
+    }
+
+    /// An NTP packet of this first byte and length.
+    fn ntp(first: u8, length: usize) -> Vec<u8> {
+        let mut packet = vec![0; length];
+        packet[..3].copy_from_slice(&[first, 2, 6]);
+        packet
+    }
+
+    #[test]
+    fn ntp_modes_tell_answers_from_requests() {
+        tell_apart(
+            Service::Ntp,
+            &[
+                &ntp(0x24, 48),
+                &ntp(0x1c, 48),
+                &ntp(0x22, 68),
+                &ntp(0x25, 48),
+            ],
+            &[
+                &ntp(0x23, 48),
+                &ntp(0xe3, 48),
+                &ntp(0x1b, 48),
+                &ntp(0x21, 68),
+            ],
+            &[
+                &ntp(0x24, 47),
+                &ntp(0x20, 48),
+                &ntp(0x04, 48),
+                &ntp(0x3c, 48),
+                &[0x24; 48],
+            ],
+        );
+        // What a client that hides its state sends: precision 32 and nothing else.
+        let mut private = vec![0; 48];
+        private[0] = 0x23;
+        private[3] = 0x20;
+        assert_eq!(
+            sent_to(Service::Ntp, &private),
+            Content::Request(Service::Ntp)
+        );
+    }
+
+    #[test]
+    fn ntp_lists_of_clients_are_told_from_the_command_for_them() {
+        let list = [
+            &[0xd7, 0x00, 0x03, 0x2a, 0x00, 0x06, 0x00, 0x48][..],
+            &[0; 432],
+        ]
+        .concat();
+        let command = [0x17, 0x00, 0x03, 0x2a, 0, 0, 0, 0];
+        let variables = [
+            &[0x16, 0x82, 0, 1, 0, 0, 0, 0, 0, 0, 1, 0][..],
+            &[b'x'; 256],
+        ]
+        .concat();
+        let read_variables = [0x16, 0x02, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0];
+        tell_apart(
+            Service::Ntp,
+            &[&list, &variables],
+            &[&command, &read_variables],
+            &[
+                &[0xd7, 0x00, 0x77, 0x2a, 0, 0, 0, 0],
+                &[0xd7, 0, 3, 42],
+                &[0x16, 0x82, 0, 1],
+            ],
+        );
+    }
+
+    /// An IKE header, and its payload.
+    fn ike(marker: bool, responder: u8, next: u8, version: u8, exchange: u8, flags: u8) -> Vec<u8> {
+        let mut message = if marker { vec![0; 4] } else { Vec::new() };
+        message.extend_from_slice(&[0xc9, 0x83, 0x2c, 0x40, 1, 2, 3, 4]);
+        message.extend_from_slice(&[responder; 8]);
+        message.extend_from_slice(&[next, version, exchange, flags, 0, 0, 0, 0, 0, 0, 0, 200]);
+        message.resize(message.len() + 172, 0x5a);
+        message
+    }
+
+    #[test]
+    fn ike_answers_are_told_from_requests_in_both_versions_and_with_the_marker() {
+        for marker in [false, true] {
+            tell_apart(
+                Service::Isakmp,
+                &[
+                    &ike(marker, 7, 1, 0x10, 2, 0),
+                    &ike(marker, 7, 1, 0x10, 4, 0),
+                    &ike(marker, 0, 11, 0x10, 5, 0),
+                    &ike(marker, 7, 33, 0x20, 34, 0x20),
+                ],
+                &[
+                    &ike(marker, 0, 1, 0x10, 2, 0),
+                    &ike(marker, 0, 33, 0x20, 34, 0x08),
+                ],
+                &[
+                    // The middle of an exchange, encrypted messages, versions and exchanges that are none.
+                    &ike(marker, 7, 4, 0x10, 2, 0),
+                    &ike(marker, 7, 8, 0x10, 32, 1),
+                    &ike(marker, 7, 1, 0x30, 2, 0),
+                    &ike(marker, 7, 1, 0x10, 99, 0),
+                    &ike(marker, 7, 33, 0x20, 2, 0x20),
+                ],
+            );
+        }
+        // A packet of the VPN itself, and what keeps its way through a translator open.
+        tell_apart(
+            Service::Isakmp,
+            &[],
+            &[],
+            &[&[0x5a; 120], &[0xff], &[0; 60]],
+        );
+    }
+
+    #[test]
+    fn bacnet_answers_are_told_from_requests_behind_any_addresses() {
+        let who_is = [0x81, 0x0b, 0, 12, 1, 0x20, 0xff, 0xff, 0, 0xff, 0x10, 0x08];
+        let i_am = [
+            0x81, 0x0a, 0, 14, 1, 0x00, 0x10, 0x00, 0xc4, 2, 0, 0, 1, 0x22,
+        ];
+        let routed = [
+            0x81, 0x0a, 0, 16, 1, 0x08, 0, 5, 1, 9, 0x30, 1, 12, 0x0c, 0, 0,
+        ];
+        let read = [
+            0x81, 0x0a, 0, 17, 1, 0x04, 0x00, 0x05, 1, 0x0c, 0x0c, 2, 0x3f, 0xff, 0xff, 0x19, 0x4b,
+        ];
+        tell_apart(
+            Service::Bacnet,
+            &[&i_am, &routed, &[0x81, 0x00, 0, 6, 0, 0x30]],
+            &[&who_is, &read],
+            &[
+                &[0x82, 0x0a, 0, 8, 1, 0, 0x30, 1],
+                &[0x81, 0x0a, 0, 8, 2, 0, 0x30, 1],
+                &[0x81, 0x0a, 0, 7, 1, 0x80, 0x00],
+            ],
+        );
+    }
+
+    #[test]
+    fn rip_responses_are_told_from_requests() {
+        let rip = |command, version, entries: usize| {
+            [&[command, version, 0, 0][..], &vec![0; entries * 20]].concat()
+        };
+        tell_apart(
+            Service::Rip,
+            &[&rip(2, 1, 25), &rip(2, 2, 1)],
+            &[&rip(1, 1, 1), &rip(1, 2, 1)],
+            &[
+                &rip(2, 3, 1),
+                &rip(5, 1, 1),
+                &rip(2, 1, 26),
+                &[2, 1, 0, 0, 9],
+            ],
+        );
+    }
+
+    #[test]
+    fn port_mapper_replies_are_told_from_calls() {
+        let rpc = |kind: u8, second: u8| {
+            [&[1, 2, 3, 4, 0, 0, 0, kind, 0, 0, 0, second][..], &[0; 40]].concat()
+        };
+        tell_apart(
+            Service::Portmap,
+            &[&rpc(1, 0), &rpc(1, 1)],
+            &[&rpc(0, 2)],
+            &[&rpc(0, 3), &rpc(1, 2), &rpc(2, 0), &[1; 6]],
+        );
+    }
+
+    #[test]
+    fn tftp_data_is_told_from_requests() {
+        tell_apart(
+            Service::Tftp,
+            &[
+                &[0, 3, 0, 1, 0xaa, 0xbb],
+                b"\0\x05\0\x01File not found\0",
+                b"\0\x06blksize\x001428\0",
+            ],
+            &[b"\0\x01boot.cfg\0octet\0", b"\0\x02up\0octet\0"],
+            &[&[0, 4, 0, 1], &[0, 7, 0, 0], &[0, 1, 0, 0], &[3, 0]],
+        );
+    }
+
+    #[test]
+    fn coap_answers_are_told_from_requests_by_the_class_of_their_code() {
+        tell_apart(
+            Service::Coap,
+            &[&[0x60, 0x45, 1, 2, 0xff, b'<'], &[0x52, 0x84, 1, 2, 7, 8]],
+            &[b"\x40\x01\x7d\x70\xbb.well-known\x04core"],
+            &[
+                &[0x40, 0x00, 1, 2],
+                &[0x80, 0x45, 1, 2],
+                &[0x4f, 0x45, 1, 2],
+                &[0x40, 0x25, 1, 2],
+            ],
+        );
+    }
+
+    #[test]
+    fn game_server_answers_are_told_from_queries() {
+        tell_apart(
+            Service::Steam,
+            &[
+                b"\xff\xff\xff\xffI\x11name",
+                b"\xff\xff\xff\xffD\x05",
+                b"\xff\xff\xff\xffA\x01\x02",
+                b"\xfe\xff\xff\xff\x01",
+            ],
+            &[
+                b"\xff\xff\xff\xffTSource Engine Query\0",
+                b"\xff\xff\xff\xffU\xff\xff\xff\xff",
+            ],
+            &[b"\xff\xff\xff\xffz", b"\xff\xff\xffI", &[0x12; 50]],
+        );
+        tell_apart(
+            Service::Quake,
+            &[
+                b"\xff\xff\xff\xffstatusResponse\n\\mapname",
+                b"\xff\xff\xff\xffprint\nfull",
+                &[0x80, 0, 0, 6, 0x83, b'x'],
+            ],
+            &[
+                b"\xff\xff\xff\xffgetstatus\n",
+                b"\xff\xff\xff\xffgetinfo xxx",
+                &[0x80, 0, 0, 6, 0x02, b'Q'],
+            ],
+            &[
+                b"\xff\xff\xff\xffhello",
+                &[0x80, 0, 0, 7, 0x83, b'x'],
+                &[0x80, 0, 0, 6, 0x90, b'x'],
+            ],
+        );
+    }
+
+    #[test]
+    fn vpn_servers_first_messages_are_told_from_their_clients() {
+        let openvpn = |first: u8| [&[first][..], &[9; 25]].concat();
+        tell_apart(
+            Service::Openvpn,
+            &[&openvpn(0x40), &openvpn(0x10)],
+            &[&openvpn(0x38), &openvpn(0x50)],
+            &[&openvpn(0x30), &openvpn(0x28), &openvpn(0x41), &[0x40; 13]],
+        );
+        let l2tp = |kind: u8| {
+            let mut message = vec![
+                0xc8, 0x02, 0, 20, 0, 0, 0, 0, 0, 0, 0, 0, 0x80, 0x08, 0, 0, 0, 0, 0, kind,
+            ];
+            message.resize(100, 0);
+            message
+        };
+        let data = [&[0x40, 0x02, 0, 40][..], &[0; 36]].concat();
+        tell_apart(
+            Service::L2tp,
+            &[&l2tp(2), &l2tp(4)],
+            &[&l2tp(1)],
+            &[&l2tp(6), &l2tp(3), &data],
+        );
+    }
+
+    #[test]
+    fn apple_remote_management_answers_are_told_from_requests() {
+        let answer = [&[0, 1, 0x03, 0xea][..], &[0; 1_002]].concat();
+        tell_apart(
+            Service::Arms,
+            &[&answer],
+            &[&[0, 0x14, 0, 0]],
+            &[&[0, 1, 3, 0xea, 0], &[0, 2, 0, 0], &[0, 1]],
+        );
+    }
+
+    #[test]
+    fn stun_answers_are_told_from_requests_with_and_without_the_cookie() {
+        let stun = |kind: u16, cookie: [u8; 4]| {
+            [
+                &kind.to_be_bytes()[..],
+                &[0, 12],
+                &cookie,
+                &[7; 12],
+                &[0; 12],
+            ]
+            .concat()
+        };
+        let (cookie, none) = ([0x21, 0x12, 0xa4, 0x42], [9, 9, 9, 9]);
+        tell_apart(
+            Service::Stun,
+            &[
+                &stun(0x0101, cookie),
+                &stun(0x0111, cookie),
+                &stun(0x0101, none),
+            ],
+            &[
+                &stun(0x0001, cookie),
+                &stun(0x0003, cookie),
+                &stun(0x0001, none),
+            ],
+            &[
+                &stun(0x0016, cookie),
+                &stun(0x4001, cookie),
+                &[0x01, 0x01, 0, 13, 0, 0],
+                &[0x80; 40],
+            ],
+        );
+    }
+
+    #[test]
+    fn dtls_server_hellos_are_told_from_client_hellos() {
+        let dtls = |content: u8, version: u16, handshake: u8| {
+            let mut record = vec![content, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 60, handshake];
+            record[1..3].copy_from_slice(&version.to_be_bytes());
+            record.resize(73, 0);
+            record
+        };
+        tell_apart(
+            Service::Dtls,
+            &[
+                &dtls(22, 0xfeff, 3),
+                &dtls(22, 0xfefd, 2),
+                &dtls(22, 0x0100, 3),
+            ],
+            &[&dtls(22, 0xfeff, 1), &dtls(22, 0xfefd, 1)],
+            &[
+                &dtls(23, 0xfefd, 2),
+                &dtls(22, 0x0303, 2),
+                &dtls(22, 0xfefd, 11),
+                &dtls(22, 0xfefd, 2)[..13],
+            ],
+        );
+    }
+
+    #[test]
+    fn ubiquiti_answers_are_told_from_requests_by_their_length() {
+        let answer = [&[1, 0, 0, 100][..], &[0; 100]].concat();
+        tell_apart(
+            Service::Ubnt,
+            &[&answer],
+            &[&[1, 0, 0, 0], &[2, 8, 0, 0]],
+            &[&[1, 0, 0, 9, 9], &[3, 0, 0, 0]],
+        );
+        assert_eq!(
+            sent_by(Service::Ubnt, &[1, 0, 0, 0]),
+            Content::Request(Service::Ubnt)
+        );
+    }
 }

@@ -141,10 +141,14 @@ pub(super) fn wsd(message: &Message<'_>) -> Option<Role> {
             break;
         };
         match text {
-            [b'P', b'r', b'o', b'b', b'e', rest @ ..]
-            | [b'R', b'e', b's', b'o', b'l', b'v', b'e', rest @ ..] => {
-                let answers = rest.starts_with(b"Match");
-                return Some(if answers { Role::Answer } else { Role::Request });
+            // A letter more makes them ProbeMatches and ResolveMatches; nothing more, and they were cut.
+            [b'P', b'r', b'o', b'b', b'e', next, ..]
+            | [b'R', b'e', b's', b'o', b'l', b'v', b'e', next, ..] => {
+                return Some(if *next == b'M' {
+                    Role::Answer
+                } else {
+                    Role::Request
+                });
             }
             [b'E', b'n', b'v', b'e', b'l', b'o', b'p', b'e', ..] => envelope = true,
             _ => {}
@@ -217,5 +221,180 @@ pub(super) fn qotd(message: &Message<'_>) -> Option<Role> {
     match message.role_by_side() {
         Some(Role::Answer) if quote => Some(Role::Answer),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::asking::{sent_by, sent_to, tell_apart};
+    use crate::classify::{Content, Service};
+
+    #[test]
+    fn ssdp_answers_and_announcements_are_told_from_searches() {
+        tell_apart(
+            Service::Ssdp,
+            &[
+                b"HTTP/1.1 200 OK\r\nCACHE-CONTROL: max-age=120\r\n",
+                b"NOTIFY * HTTP/1.1\r\nHOST: x\r\n",
+            ],
+            &[b"M-SEARCH * HTTP/1.1\r\nMAN: \"ssdp:discover\"\r\n"],
+            &[
+                b"HTTP/1.1 404 Not Found\r\n",
+                b"NOTIFY sip:x",
+                b"GET / HTTP/1.1\r\n",
+            ],
+        );
+    }
+
+    #[test]
+    fn plex_answers_are_told_from_searches() {
+        tell_apart(
+            Service::Plex,
+            &[
+                b"HTTP/1.0 200 OK\r\nContent-Type: plex/media-server\r\n",
+                b"HELLO * HTTP/1.0\r\n",
+            ],
+            &[b"M-SEARCH * HTTP/1.1\r\n\r\n"],
+            &[b"HTTP/1.0 500 No\r\n", b"HELLO"],
+        );
+    }
+
+    #[test]
+    fn memcached_answers_are_told_from_commands_by_what_follows_the_frame_header() {
+        tell_apart(
+            Service::Memcached,
+            &[
+                b"\0\x01\0\0\0\x01\0\0VALUE a 0 1000\r\n",
+                b"\0\0\0\0\0\x01\0\0STAT pid 1\r\n",
+                b"\0\0\0\0\0\x01\0\0END\r\n",
+                b"\0\0\0\0\0\x01\0\0ERROR\r\n",
+                b"\0\x01\0\x05\0\x09\0\0any piece of a value",
+            ],
+            &[
+                b"\0\0\0\0\0\x01\0\0stats\r\n",
+                b"\0\x01\0\0\0\x01\0\0get a\r\n",
+            ],
+            &[
+                b"VALUE a 0 1\r\n",
+                b"\0\0\0\0\0\x01\0\x01END\r\n",
+                b"\0\0\0\x02\0\x02\0\0END\r\n",
+                b"\0\0\0\0\0\x01\0\0what",
+            ],
+        );
+    }
+
+    #[test]
+    fn sip_responses_are_told_from_requests() {
+        tell_apart(
+            Service::Sip,
+            &[b"SIP/2.0 100 Trying\r\nVia: x\r\n"],
+            &[
+                b"INVITE sip:bob@example.org SIP/2.0\r\n",
+                b"REGISTER sips:example.org SIP/2.0\r\n",
+                b"ACK tel:+1 SIP/2.0",
+            ],
+            &[
+                b"SIP/3.0 200 OK\r\n",
+                b"INVITE http://x",
+                b"\r\n\r\n",
+                b"jaK",
+            ],
+        );
+    }
+
+    #[test]
+    fn web_services_probes_are_told_from_their_matches_where_the_action_was_captured() {
+        tell_apart(
+            Service::Wsd,
+            &[
+                b"<?xml version=\"1.0\"?><Envelope><Body><ProbeMatches>",
+                b"<s:Envelope><s:Body><d:ResolveMatches>",
+            ],
+            &[
+                b"<?xml version=\"1.0\"?><Envelope><Body><Probe/>",
+                b"<s:Envelope><s:Body><d:Resolve>",
+            ],
+            &[b"<html>", b"Envelope"],
+        );
+        let head = b"<?xml version=\"1.0\" encoding=\"UTF-8\"?><SOAP-ENV:Envelope";
+        assert_eq!(sent_by(Service::Wsd, head), Content::Answer(Service::Wsd));
+        assert_eq!(sent_to(Service::Wsd, head), Content::Request(Service::Wsd));
+    }
+
+    #[test]
+    fn video_recorders_answers_are_told_from_searches() {
+        let with_header = |json: &[u8]| [&b"\x20\0\0\0DHIP"[..], &[0; 24], json].concat();
+        let answer =
+            with_header(b"{\"mac\":\"00:11\",\"method\":\"client.notifyDevInfo\",\"params\":{");
+        let search =
+            with_header(b"{ \"method\" : \"DHDiscover.search\", \"params\" : { \"mac\" : \"\" } }");
+        tell_apart(
+            Service::Dvr,
+            &[&answer, &with_header(b"{")],
+            &[&search],
+            &[b"\x20\0\0\0DHIQ........", b"DHIP"],
+        );
+        // From the port of the service, a search still is one.
+        assert_eq!(
+            sent_by(Service::Dvr, &search),
+            Content::Request(Service::Dvr)
+        );
+    }
+
+    #[test]
+    fn jenkins_answers_with_its_own_element() {
+        tell_apart(
+            Service::Jenkins,
+            &[b"<hudson><version>2.1</version>"],
+            &[],
+            &[b"<html>", b"hudson"],
+        );
+    }
+
+    #[test]
+    fn test_driver_commands_are_requests_and_its_answers_have_no_signature() {
+        tell_apart(
+            Service::Tp240,
+            &[],
+            &[b"call.startblast 2000 3"],
+            &[b"tp240 ...", b"calling"],
+        );
+    }
+
+    #[test]
+    fn chargen_is_known_by_characters_in_their_order() {
+        tell_apart(
+            Service::Chargen,
+            &[
+                b" !\"#$%&'()*+,-./0123456789",
+                b"qrstuvwxyz{|}~ !\"#$%&",
+                b"wxyz{|}~!\"#$%&'()*+,-./",
+            ],
+            &[],
+            &[
+                b"\n",
+                b"abcdefghijklmno",
+                b"The quick brown fox jumps",
+                &[0; 32],
+            ],
+        );
+        assert_eq!(sent_to(Service::Chargen, b"\x00"), Content::Unrecognised);
+    }
+
+    #[test]
+    fn a_quote_is_printable_text_from_the_port_of_quotes() {
+        tell_apart(
+            Service::Qotd,
+            &[
+                b"\"Brevity is the soul of wit.\" - W. Shakespeare\r\n",
+                "Pl\u{f6}tzlich war es still.".as_bytes(),
+            ],
+            &[],
+            &[b"\x00\x01\x02\x03\x04\x05\x06\x07\x08", b"short"],
+        );
+        assert_eq!(
+            sent_to(Service::Qotd, b"please, a quote of the day"),
+            Content::Unrecognised
+        );
     }
 }
