@@ -4,6 +4,13 @@
 //! night and another one every Sunday, and clocks that are put forward in the third week. Every second goes through the
 //! same calls as in the agent; a crossing is a value at or above the learned limit that is in force.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "helpers of a test fail as loudly as the test"
+)]
+
 use ftagent::classify::TrafficClass;
 use ftagent::clock;
 use ftagent::detect::baseline::{
@@ -162,7 +169,7 @@ impl Host {
             .second(self.now, values, judgement, &self.caps);
         self.now += 1;
         // References move once a minute, except in the first five.
-        if self.now - MONDAY < 600 || self.now % 10 == 0 {
+        if self.now - MONDAY < 600 || self.now.is_multiple_of(10) {
             self.caps = learning_caps(&self.settings, &self.baseline);
             self.limits = Limits::in_force(&self.settings, &self.baseline);
         }
