@@ -53,7 +53,9 @@ impl Timestamp {
     /// Milliseconds from `now` to this time, rounded up: how long to wait for it. At least 1.
     #[must_use]
     pub fn millis_until(self, now: Self) -> u32 {
-        u32::try_from(self.nanos_since(now).div_ceil(1_000_000)).unwrap_or(u32::MAX).max(1)
+        u32::try_from(self.nanos_since(now).div_ceil(1_000_000))
+            .unwrap_or(u32::MAX)
+            .max(1)
     }
 
     /// This time and `nanos` more.

@@ -32,7 +32,10 @@ impl Outcome {
     /// How many incidents opened.
     #[must_use]
     pub fn opened(&self) -> u64 {
-        self.events.iter().map(|event| u64::from(matches!(event, Event::Opened(_)))).sum()
+        self.events
+            .iter()
+            .map(|event| u64::from(matches!(event, Event::Opened(_))))
+            .sum()
     }
 }
 
@@ -68,10 +71,19 @@ impl Engine {
         let events = self.lifecycle.step(&verdict, window, &self.detector);
         self.worst = self.worst.max(self.judgement(&verdict));
         let judged = verdict.newest;
-        let second = self.seconds.add(window, judged.count, judged.from_interface, self.detector.recall());
+        let second = self.seconds.add(
+            window,
+            judged.count,
+            judged.from_interface,
+            self.detector.recall(),
+        );
         if let Some(second) = &second {
             let worst = std::mem::replace(&mut self.worst, Judgement::Quiet);
-            self.detector.learn(second.start.as_seconds(), &SecondValues::from(second), worst);
+            self.detector.learn(
+                second.start.as_seconds(),
+                &SecondValues::from(second),
+                worst,
+            );
         }
         Outcome { events, second }
     }
@@ -80,11 +92,23 @@ impl Engine {
     pub fn learn_only(&mut self, window: &Window, at: Timestamp) -> Outcome {
         self.now = at;
         let judged = self.detector.judge(window, None, at).newest;
-        let second = self.seconds.add(window, judged.count, judged.from_interface, self.detector.recall());
+        let second = self.seconds.add(
+            window,
+            judged.count,
+            judged.from_interface,
+            self.detector.recall(),
+        );
         if let Some(second) = &second {
-            self.detector.learn(second.start.as_seconds(), &SecondValues::from(second), Judgement::Quiet);
+            self.detector.learn(
+                second.start.as_seconds(),
+                &SecondValues::from(second),
+                Judgement::Quiet,
+            );
         }
-        Outcome { events: Vec::new(), second }
+        Outcome {
+            events: Vec::new(),
+            second,
+        }
     }
 
     /// There will be no more windows: gives the running second, and resolves what is open.

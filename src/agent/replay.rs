@@ -100,7 +100,11 @@ impl Replay<'_> {
         self.summary.packets += 1;
         self.summary.bytes += u64::from(frame.wire_bytes);
         self.summary.last_at = Some(frame.at);
-        if self.meter.as_ref().is_none_or(|meter| frame.at >= meter.closes_at()) {
+        if self
+            .meter
+            .as_ref()
+            .is_none_or(|meter| frame.at >= meter.closes_at())
+        {
             self.advance(frame.at);
         }
         let Some(meter) = &mut self.meter else { return };
@@ -115,7 +119,13 @@ impl Replay<'_> {
         let target = WindowIndex::of(at);
         let Some(mut meter) = self.meter.take() else {
             self.summary.first_at = Some(at);
-            self.warm_from = Some(at.plus_nanos(self.settings.warmup_seconds.saturating_mul(Timestamp::NANOS_PER_SECOND)));
+            self.warm_from = Some(
+                at.plus_nanos(
+                    self.settings
+                        .warmup_seconds
+                        .saturating_mul(Timestamp::NANOS_PER_SECOND),
+                ),
+            );
             self.meter = Some(Meter::new(self.settings.count.clone(), target));
             return;
         };
@@ -131,7 +141,10 @@ impl Replay<'_> {
     }
 
     fn close(&mut self, meter: &mut Meter, next: WindowIndex) {
-        let spare = self.spare.take().unwrap_or_else(|| Box::new(Window::new(next, self.settings.count.seed)));
+        let spare = self
+            .spare
+            .take()
+            .unwrap_or_else(|| Box::new(Window::new(next, self.settings.count.seed)));
         let window = meter.close(next, spare);
         self.step(&window);
         self.spare = Some(window);
@@ -184,8 +197,10 @@ const DESTINATIONS: usize = 65_536;
 ///
 /// Never for a damaged file: replaying it will say so. `None` when there is no IP packet at all.
 pub fn busiest_destination(source: &mut dyn PacketSource) -> Option<IpAddr> {
-    let classifier =
-        Classifier::new(classify::Settings { vantage: Vantage::Hosts(Vec::new()), tunnel_peers: Vec::new() });
+    let classifier = Classifier::new(classify::Settings {
+        vantage: Vantage::Hosts(Vec::new()),
+        tunnel_peers: Vec::new(),
+    });
     let mut counts: HashMap<IpAddr, u64> = HashMap::new();
     // Floods come in long runs to one destination: count a run before touching the map.
     let mut run: Option<(IpAddr, u64)> = None;
@@ -195,7 +210,9 @@ pub fn busiest_destination(source: &mut dyn PacketSource) -> Option<IpAddr> {
             Capture::Idle => continue,
             Capture::End => break,
         };
-        let Ok(sample) = classifier.classify(&frame) else { continue };
+        let Ok(sample) = classifier.classify(&frame) else {
+            continue;
+        };
         if sample.class == TrafficClass::NotIp {
             continue;
         }
@@ -206,15 +223,19 @@ pub fn busiest_destination(source: &mut dyn PacketSource) -> Option<IpAddr> {
     }
     add_run(&mut counts, run);
     // Hash order never reaches the result: the lowest of equally busy addresses wins.
-    counts.into_iter().max_by_key(|(address, packets)| (*packets, std::cmp::Reverse(*address))).map(|(address, _)| address)
+    counts
+        .into_iter()
+        .max_by_key(|(address, packets)| (*packets, std::cmp::Reverse(*address)))
+        .map(|(address, _)| address)
 }
 
 fn add_run(counts: &mut HashMap<IpAddr, u64>, run: Option<(IpAddr, u64)>) {
-    let Some((address, packets)) = run else { return };
+    let Some((address, packets)) = run else {
+        return;
+    };
     if let Some(count) = counts.get_mut(&address) {
         *count += packets;
     } else if counts.len() < DESTINATIONS {
         counts.insert(address, packets);
     }
 }
-

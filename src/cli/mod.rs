@@ -49,11 +49,17 @@ struct Failure {
 
 impl Failure {
     fn usage(message: impl Into<String>) -> Self {
-        Self { message: message.into(), exit: Exit::Usage }
+        Self {
+            message: message.into(),
+            exit: Exit::Usage,
+        }
     }
 
     fn failed(message: impl Into<String>) -> Self {
-        Self { message: message.into(), exit: Exit::Failed }
+        Self {
+            message: message.into(),
+            exit: Exit::Failed,
+        }
     }
 }
 
@@ -63,7 +69,10 @@ impl From<CaptureError> for Failure {
             CaptureError::NotPermitted { .. } => Exit::NotPermitted,
             _ => Exit::Failed,
         };
-        Self { message: error.to_string(), exit }
+        Self {
+            message: error.to_string(),
+            exit,
+        }
     }
 }
 
@@ -74,7 +83,11 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => {
             // Help and version come this way too; clap knows which of them is no error.
             let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { Exit::Usage as u8 } else { Exit::Fine as u8 });
+            return ExitCode::from(if error.use_stderr() {
+                Exit::Usage as u8
+            } else {
+                Exit::Fine as u8
+            });
         }
     };
     let done = match arguments.command {
@@ -92,7 +105,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 /// A threshold: a whole number of at least one. Separators make long ones readable and are not worth an error.
 fn parse_threshold(text: &str) -> Result<u64, String> {
-    let digits: String = text.chars().filter(|each| *each != '_' && *each != ',').collect();
+    let digits: String = text
+        .chars()
+        .filter(|each| *each != '_' && *each != ',')
+        .collect();
     match digits.parse::<u64>() {
         Ok(0) => Err("expected 1 or more, found 0; leave it out for learned limits".to_owned()),
         Ok(value) => Ok(value),

@@ -45,7 +45,13 @@ pub(super) struct JsonLines<W> {
 
 impl<W: Write> JsonLines<W> {
     pub(super) const fn new(out: W, seconds: bool, explain: bool) -> Self {
-        Self { out, seconds, explain, hosts: Vec::new(), guessed: false }
+        Self {
+            out,
+            seconds,
+            explain,
+            hosts: Vec::new(),
+            guessed: false,
+        }
     }
 
     fn line(&mut self, value: &impl Serialize) -> io::Result<()> {
@@ -67,7 +73,13 @@ impl<W: Write> JsonLines<W> {
         };
         let incident = event.incident();
         let explanation = self.explain.then(|| ExplanationLine::of(incident));
-        self.line(&EventLine { schema: SCHEMA, event: name, change, incident: IncidentLine::of(incident), explanation })
+        self.line(&EventLine {
+            schema: SCHEMA,
+            event: name,
+            change,
+            incident: IncidentLine::of(incident),
+            explanation,
+        })
     }
 }
 
@@ -120,7 +132,11 @@ pub(super) struct Listing<W> {
 
 impl<W: Write> Listing<W> {
     pub(super) const fn new(out: W, seconds: bool, explain: bool) -> Self {
-        Self { out, seconds, explain }
+        Self {
+            out,
+            seconds,
+            explain,
+        }
     }
 }
 
@@ -129,7 +145,10 @@ impl<W: Write> Reporter for Listing<W> {
         let names: Vec<String> = hosts.iter().map(network).collect();
         let how = match (guessed, names.is_empty()) {
             (_, true) => " no host: there is no IP packet in it".to_owned(),
-            (true, _) => format!(" host {}, the destination of most packets (name another with --host)", names.join(", ")),
+            (true, _) => format!(
+                " host {}, the destination of most packets (name another with --host)",
+                names.join(", ")
+            ),
             (false, _) => format!(" host {}", names.join(", ")),
         };
         writeln!(self.out, "{}:{how}", file.display())
@@ -182,10 +201,17 @@ impl<W: Write> Reporter for Listing<W> {
             writeln!(self.out, "not taken apart: {}", reasons.join(", "))?;
         }
         if summary.late > 0 {
-            writeln!(self.out, "out of order: {} packets", Thousands(summary.late))?;
+            writeln!(
+                self.out,
+                "out of order: {} packets",
+                Thousands(summary.late)
+            )?;
         }
         if error.is_some() {
-            writeln!(self.out, "the file is damaged; this is what was in it up to there")?;
+            writeln!(
+                self.out,
+                "the file is damaged; this is what was in it up to there"
+            )?;
         }
         self.out.flush()
     }
@@ -203,15 +229,24 @@ pub(super) fn sentence(event: &Event) -> String {
         .fired
         .iter()
         .map(|fired| match fired.trigger.id.unit() {
-            crate::detect::Unit::Packets => format!("limit {} pps", Thousands(fired.trigger.limit.value)),
+            crate::detect::Unit::Packets => {
+                format!("limit {} pps", Thousands(fired.trigger.limit.value))
+            }
             crate::detect::Unit::Bits => format!("limit {}/s", Bits(fired.trigger.limit.value)),
         })
         .collect();
     let lasted = match incident.ended_at {
-        Some(ended_at) => format!("lasted {}, ", Duration(ended_at.millis_since(incident.started_at))),
+        Some(ended_at) => format!(
+            "lasted {}, ",
+            Duration(ended_at.millis_since(incident.started_at))
+        ),
         None => String::new(),
     };
-    let port = incident.top_ports.first().map(|(port, _)| format!(", mostly to port {port}")).unwrap_or_default();
+    let port = incident
+        .top_ports
+        .first()
+        .map(|(port, _)| format!(", mostly to port {port}"))
+        .unwrap_or_default();
     format!(
         "{head}: {}/{} {}, {} pps ({}), {}/s, {lasted}{} sources{port}, confidence {} %, detected after {}, incident {}",
         incident.family,
@@ -346,7 +381,11 @@ struct VectorLine {
 impl IncidentLine {
     fn of(incident: &Incident) -> Self {
         let threshold = |unit: crate::detect::Unit| {
-            incident.fired.iter().find(|fired| fired.trigger.id.unit() == unit).map(|fired| fired.trigger.limit.value)
+            incident
+                .fired
+                .iter()
+                .find(|fired| fired.trigger.id.unit() == unit)
+                .map(|fired| fired.trigger.limit.value)
         };
         let [fin, syn, rst, psh, ack, urg, ece, cwr] = incident.tcp_flags;
         Self {
@@ -371,7 +410,16 @@ impl IncidentLine {
                 udp: percent(incident.protocols.udp),
                 icmp: percent(incident.protocols.icmp),
             },
-            tcp_flag_breakdown: FlagsLine { fin, syn, rst, psh, ack, urg, ece, cwr },
+            tcp_flag_breakdown: FlagsLine {
+                fin,
+                syn,
+                rst,
+                psh,
+                ack,
+                urg,
+                ece,
+                cwr,
+            },
             source_ip_count: incident.sources.count,
             source_ip_count_exact: incident.sources.exact,
             top_src_ips: incident
@@ -383,7 +431,14 @@ impl IncidentLine {
                     error: source.error,
                 })
                 .collect(),
-            top_dst_ports: incident.top_ports.iter().map(|(port, count)| PortLine { port: *port, count: *count }).collect(),
+            top_dst_ports: incident
+                .top_ports
+                .iter()
+                .map(|(port, count)| PortLine {
+                    port: *port,
+                    count: *count,
+                })
+                .collect(),
             spoofing_detected: None,
             botnet_detected: None,
             triggers: incident
@@ -458,7 +513,10 @@ struct FamilyLine {
 
 impl ExplanationLine {
     fn of(incident: &Incident) -> Self {
-        let Explanation { sentences, otherwise } = explain(incident);
+        let Explanation {
+            sentences,
+            otherwise,
+        } = explain(incident);
         Self {
             sentences,
             otherwise,
@@ -588,12 +646,18 @@ fn percent(permille: u64) -> f64 {
 /// From the first packet to the last, in seconds with milliseconds.
 fn seconds(summary: &Summary) -> f64 {
     match (summary.first_at, summary.last_at) {
-        (Some(first), Some(last)) => f64::from(u32::try_from(last.millis_since(first)).unwrap_or(u32::MAX)) / 1_000.0,
+        (Some(first), Some(last)) => {
+            f64::from(u32::try_from(last.millis_since(first)).unwrap_or(u32::MAX)) / 1_000.0
+        }
         _ => 0.0,
     }
 }
 
 /// A network for people: a single address without its prefix length.
 fn network(net: &IpNet) -> String {
-    if net.prefix_len() == net.max_prefix_len() { net.addr().to_string() } else { net.to_string() }
+    if net.prefix_len() == net.max_prefix_len() {
+        net.addr().to_string()
+    } else {
+        net.to_string()
+    }
 }

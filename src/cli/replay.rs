@@ -64,7 +64,10 @@ impl ReplayArguments {
         };
         let written = reporter.begin(&self.file, &hosts, guessed);
         let settings = ReplaySettings {
-            classify: classify::Settings { vantage: Vantage::Hosts(hosts), tunnel_peers: Vec::new() },
+            classify: classify::Settings {
+                vantage: Vantage::Hosts(hosts),
+                tunnel_peers: Vec::new(),
+            },
             count: count::Settings::default(),
             warmup_seconds: self.warmup,
         };
@@ -104,7 +107,12 @@ impl ReplayArguments {
     }
 
     fn engine_settings(&self) -> engine::Settings {
-        let set = |value: Option<u64>| value.map(|value| SetLimit { value, by: SetBy::Local });
+        let set = |value: Option<u64>| {
+            value.map(|value| SetLimit {
+                value,
+                by: SetBy::Local,
+            })
+        };
         let mut settings = engine::Settings::default();
         settings.detect.limits.set_pps = set(self.threshold_pps);
         settings.detect.limits.set_bps = set(self.threshold_bps);
@@ -123,12 +131,17 @@ fn conclude(written: io::Result<()>, ended: Result<(), CaptureError>) -> Result<
         Err(error) => return Err(Failure::failed(format!("standard output: {error}"))),
         Ok(()) => {}
     }
-    ended.map_err(|error| Failure { message: error.to_string(), exit: Exit::Failed })
+    ended.map_err(|error| Failure {
+        message: error.to_string(),
+        exit: Exit::Failed,
+    })
 }
 
 /// An address or a network.
 fn parse_host(text: &str) -> Result<IpNet, String> {
     text.parse::<IpNet>()
         .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
-        .map_err(|_| "expected an address or a network, such as 192.0.2.10 or 2001:db8::/64".to_owned())
+        .map_err(|_| {
+            "expected an address or a network, such as 192.0.2.10 or 2001:db8::/64".to_owned()
+        })
 }

@@ -62,10 +62,26 @@ impl RunArguments {
             signal_hook::flag::register(signal, Arc::clone(&interrupted))
                 .map_err(|error| Failure::failed(format!("cannot wait for signals: {error}")))?;
         }
-        let writer = self.events.as_ref().map(|path| Writer::open(path, self.seconds)).transpose()?;
+        let writer = self
+            .events
+            .as_ref()
+            .map(|path| Writer::open(path, self.seconds))
+            .transpose()?;
         let (sink, writer) = match writer {
-            Some((queue, thread)) => (Outlet { queue: Some(queue), lost: Arc::default() }, Some(thread)),
-            None => (Outlet { queue: None, lost: Arc::default() }, None),
+            Some((queue, thread)) => (
+                Outlet {
+                    queue: Some(queue),
+                    lost: Arc::default(),
+                },
+                Some(thread),
+            ),
+            None => (
+                Outlet {
+                    queue: None,
+                    lost: Arc::default(),
+                },
+                None,
+            ),
         };
         let live = Live::start(self.settings()?, Box::new(sink)).map_err(failure)?;
         for notice in live.notices() {
@@ -90,7 +106,12 @@ impl RunArguments {
     }
 
     fn settings(&self) -> Result<LiveSettings, Failure> {
-        let set = |value: Option<u64>| value.map(|value| SetLimit { value, by: SetBy::Local });
+        let set = |value: Option<u64>| {
+            value.map(|value| SetLimit {
+                value,
+                by: SetBy::Local,
+            })
+        };
         let seed = random_seed()?;
         let mut engine = engine::Settings::default();
         engine.detect.limits.set_pps = set(self.threshold_pps);
@@ -99,7 +120,10 @@ impl RunArguments {
         engine.incident.seed = seed;
         Ok(LiveSettings {
             interfaces: self.interfaces.clone(),
-            count: count::Settings { seed, ..count::Settings::default() },
+            count: count::Settings {
+                seed,
+                ..count::Settings::default()
+            },
             engine,
             state_dir: self.state_dir.clone(),
         })
@@ -118,7 +142,10 @@ fn random_seed() -> Result<u64, Failure> {
 fn failure(error: LiveError) -> Failure {
     match error {
         LiveError::Capture(error) => error.into(),
-        other => Failure { message: other.to_string(), exit: Exit::Failed },
+        other => Failure {
+            message: other.to_string(),
+            exit: Exit::Failed,
+        },
     }
 }
 
@@ -138,7 +165,10 @@ fn greeting(watched: &[Interface], limits: &Limits) -> String {
     format!(
         "watching {}; packets: {}; bits: {}",
         names.join(", "),
-        limit(limits.pps.limit, |value| format!("limit {} packets/s", Thousands(value))),
+        limit(limits.pps.limit, |value| format!(
+            "limit {} packets/s",
+            Thousands(value)
+        )),
         limit(limits.bps.limit, |value| format!("limit {}/s", Bits(value))),
     )
 }
@@ -178,7 +208,10 @@ impl Sink for Outlet {
 struct Writer;
 
 impl Writer {
-    fn open(path: &PathBuf, seconds: bool) -> Result<(SyncSender<Outcome>, JoinHandle<()>), Failure> {
+    fn open(
+        path: &PathBuf,
+        seconds: bool,
+    ) -> Result<(SyncSender<Outcome>, JoinHandle<()>), Failure> {
         let out: Box<dyn Write + Send> = if path.as_os_str() == "-" {
             Box::new(io::stdout())
         } else {
@@ -194,7 +227,9 @@ impl Writer {
         let thread = thread::Builder::new()
             .name("ft-events".to_owned())
             .spawn(move || write(lines, &outcomes))
-            .map_err(|error| Failure::failed(format!("cannot start the thread ft-events: {error}")))?;
+            .map_err(|error| {
+                Failure::failed(format!("cannot start the thread ft-events: {error}"))
+            })?;
         Ok((queue, thread))
     }
 }

@@ -84,7 +84,10 @@ pub(super) struct FragmentTable {
 
 impl FragmentTable {
     pub(super) fn new(seed: u64) -> Self {
-        Self { hash: Seeded::new(seed), firsts: vec![None; REMEMBERED].into_boxed_slice() }
+        Self {
+            hash: Seeded::new(seed),
+            firsts: vec![None; REMEMBERED].into_boxed_slice(),
+        }
     }
 
     /// Counts a fragment into the tally of its direction.
@@ -98,19 +101,30 @@ impl FragmentTable {
                 } else {
                     let datagram = self.datagram(sample, id);
                     if let Some(slot) = self.slot(datagram) {
-                        *slot = Some(First { datagram, class: sample.class, service: sample.service });
+                        *slot = Some(First {
+                            datagram,
+                            class: sample.class,
+                            service: sample.service,
+                        });
                     }
                 }
             }
             Fragment::Later { id, oversize } => {
                 tally.oversize += u64::from(oversize) * wire.packets;
                 let datagram = self.datagram(sample, id);
-                match self.slot(datagram).and_then(|slot| *slot).filter(|first| first.datagram == datagram) {
+                match self
+                    .slot(datagram)
+                    .and_then(|slot| *slot)
+                    .filter(|first| first.datagram == datagram)
+                {
                     Some(first) => {
                         if let Some(count) = tally.of_class.get_mut(first.class as usize) {
                             count.merge(wire);
                         }
-                        if let Some(count) = first.service.and_then(|s| tally.of_service.get_mut(s as usize)) {
+                        if let Some(count) = first
+                            .service
+                            .and_then(|s| tally.of_service.get_mut(s as usize))
+                        {
                             count.merge(wire);
                         }
                     }
@@ -127,11 +141,16 @@ impl FragmentTable {
             IpAddr::V4(v4) => u128::from(v4.to_bits()),
             IpAddr::V6(v6) => v6.to_bits(),
         };
-        let pair = self.hash.wide(bits(sample.source)) ^ self.hash.wide(bits(sample.destination)).rotate_left(32);
-        self.hash.word(pair ^ (u64::from(id) << 8) ^ u64::from(sample.protocol))
+        let pair = self.hash.wide(bits(sample.source))
+            ^ self.hash.wide(bits(sample.destination)).rotate_left(32);
+        self.hash
+            .word(pair ^ (u64::from(id) << 8) ^ u64::from(sample.protocol))
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "reduced to the table's size first")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "reduced to the table's size first"
+    )]
     fn slot(&mut self, datagram: u64) -> Option<&mut Option<First>> {
         self.firsts.get_mut((datagram % REMEMBERED as u64) as usize)
     }

@@ -8,7 +8,9 @@ use super::fragments::FragmentTable;
 use super::hash::Seeded;
 use super::sessions::SessionTracker;
 use super::{Count, LENGTH_BOUNDS, Tally, Window, WindowIndex};
-use crate::classify::{Content, Direction, Fragment, HttpMethod, Sample, TrafficClass, Undecodable};
+use crate::classify::{
+    Content, Direction, Fragment, HttpMethod, Sample, TrafficClass, Undecodable,
+};
 use crate::clock::Timestamp;
 
 /// How a meter measures.
@@ -24,7 +26,10 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { mtu_bytes: 1_500, seed: 0x5eed_f1d0_0d5e_ed00 }
+        Self {
+            mtu_bytes: 1_500,
+            seed: 0x5eed_f1d0_0d5e_ed00,
+        }
     }
 }
 
@@ -123,7 +128,11 @@ impl Meter {
                 let wire = self.wire(sample, flow);
                 tally(&mut self.window.outbound, sample, wire);
                 if sample.fragment != Fragment::Whole {
-                    self.outbound_fragments.count(sample, wire, &mut self.window.outbound.fragments);
+                    self.outbound_fragments.count(
+                        sample,
+                        wire,
+                        &mut self.window.outbound.fragments,
+                    );
                 }
             }
             Direction::Foreign => self.window.foreign += 1,
@@ -143,17 +152,23 @@ impl Meter {
         }
         // A merged frame is one entry of many packets, all from one sender: 64 KiB hold at most some 1,400 of them.
         let packets = u32::try_from(wire.packets).unwrap_or(u32::MAX);
-        self.window.sources.add(sample.class, sample.source, packets);
+        self.window
+            .sources
+            .add(sample.class, sample.source, packets);
         self.window.flows.insert(flow);
         if sample.class.is_tcp() {
             self.window.tcp_ports.add(sample.destination_port, packets);
-            self.sessions.follow(sample, flow, wire, &mut self.window.sessions);
+            self.sessions
+                .follow(sample, flow, wire, &mut self.window.sessions);
         } else if sample.class.is_udp() {
             self.window.udp_ports.add(sample.destination_port, packets);
-            self.window.udp_source_ports.add(sample.source_port, packets);
+            self.window
+                .udp_source_ports
+                .add(sample.source_port, packets);
         }
         if sample.fragment != Fragment::Whole {
-            self.inbound_fragments.count(sample, wire, &mut self.window.inbound.fragments);
+            self.inbound_fragments
+                .count(sample, wire, &mut self.window.inbound.fragments);
         }
     }
 
@@ -169,18 +184,35 @@ impl Meter {
 
     fn unmerged(&mut self, sample: &Sample, flow: u64, bits: u64) -> Count {
         // The remainder is below the table's length, so the conversion and the look-up cannot fail.
-        let slot = usize::try_from(flow % SEGMENT_SIZES as u64).ok().and_then(|at| self.segments.get_mut(at));
-        let known = slot.as_ref().filter(|segment| segment.flow == flow).map_or(0, |segment| segment.bytes);
+        let slot = usize::try_from(flow % SEGMENT_SIZES as u64)
+            .ok()
+            .and_then(|at| self.segments.get_mut(at));
+        let known = slot
+            .as_ref()
+            .filter(|segment| segment.flow == flow)
+            .map_or(0, |segment| segment.bytes);
         let headers = sample.wire_bytes.saturating_sub(sample.payload_bytes);
         if sample.payload_bytes <= self.settings.mtu_bytes {
-            if sample.payload_bytes > known && let Some(segment) = slot {
-                *segment = Segment { flow, bytes: sample.payload_bytes };
+            if sample.payload_bytes > known
+                && let Some(segment) = slot
+            {
+                *segment = Segment {
+                    flow,
+                    bytes: sample.payload_bytes,
+                };
             }
             return Count { packets: 1, bits };
         }
-        let segment = if known > 0 { known } else { self.settings.mtu_bytes.saturating_sub(headers).max(1) };
+        let segment = if known > 0 {
+            known
+        } else {
+            self.settings.mtu_bytes.saturating_sub(headers).max(1)
+        };
         let packets = u64::from(sample.payload_bytes.div_ceil(segment));
-        Count { packets, bits: bits + (packets - 1) * u64::from(headers) * 8 }
+        Count {
+            packets,
+            bits: bits + (packets - 1) * u64::from(headers) * 8,
+        }
     }
 
     #[inline]
@@ -239,5 +271,8 @@ fn tally(tally: &mut Tally, sample: &Sample, wire: Count) {
 
 /// ICMP type 3 code 3 (RFC 792) or ICMPv6 type 1 code 4 (RFC 4443).
 const fn is_port_unreachable(sample: &Sample) -> bool {
-    matches!((sample.protocol, sample.destination_port), (1, 0x0303) | (58, 0x0104))
+    matches!(
+        (sample.protocol, sample.destination_port),
+        (1, 0x0303) | (58, 0x0104)
+    )
 }

@@ -266,7 +266,9 @@ impl Tally {
         self.http_posts = self.http_posts.saturating_sub(other.http_posts);
         self.http_others = self.http_others.saturating_sub(other.http_others);
         self.tls_hellos = self.tls_hellos.saturating_sub(other.tls_hellos);
-        self.port_unreachables = self.port_unreachables.saturating_sub(other.port_unreachables);
+        self.port_unreachables = self
+            .port_unreachables
+            .saturating_sub(other.port_unreachables);
         self.tunnelled = self.tunnelled.saturating_sub(other.tunnelled);
     }
 }

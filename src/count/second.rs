@@ -4,7 +4,10 @@
 //! sources and ports of the second that is running and the one before it, so that an incident that opens now can name
 //! those who began it. Pure; on the detector's thread.
 
-use super::{Count, Distinct, FlowHistory, PortHistogram, SourceTally, Tally, TrafficSecond, Window, WindowIndex};
+use super::{
+    Count, Distinct, FlowHistory, PortHistogram, SourceTally, Tally, TrafficSecond, Window,
+    WindowIndex,
+};
 use crate::classify::Undecodable;
 use crate::count::Loss;
 
@@ -19,12 +22,21 @@ impl SecondMeter {
     /// A meter that has seen nothing.
     #[must_use]
     pub fn new() -> Self {
-        Self { flows: FlowHistory::new(), running: None }
+        Self {
+            flows: FlowHistory::new(),
+            running: None,
+        }
     }
 
     /// Adds a window, which `recall` has taken in already, and what it was judged by. Gives the second when this was its last window, or the one before when
     /// this window begins another.
-    pub fn add(&mut self, window: &Window, judged: Count, from_interface: bool, recall: &Recall) -> Option<TrafficSecond> {
+    pub fn add(
+        &mut self,
+        window: &Window,
+        judged: Count,
+        from_interface: bool,
+        recall: &Recall,
+    ) -> Option<TrafficSecond> {
         let start = window.index.second_start();
         let mut before = self.running.take_if(|running| running.start != start);
         if let Some(second) = before.as_mut() {
@@ -56,7 +68,11 @@ impl SecondMeter {
             *mine += theirs;
         }
         second.loss.merge(window.loss);
-        if window.index.ends_second() { self.finish(recall) } else { before }
+        if window.index.ends_second() {
+            self.finish(recall)
+        } else {
+            before
+        }
     }
 
     /// The second that is running, even if it is incomplete: at the end of a file.
@@ -119,7 +135,11 @@ impl Recall {
     /// A recall that has seen nothing.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { now: Generation::new(seed), before: Generation::new(seed), index: WindowIndex::default() }
+        Self {
+            now: Generation::new(seed),
+            before: Generation::new(seed),
+            index: WindowIndex::default(),
+        }
     }
 
     /// Adds a window.
@@ -157,9 +177,14 @@ impl Recall {
         let most = [&self.before, &self.now]
             .into_iter()
             .flat_map(|generation| generation.udp_source_ports.largest(1))
-            .map(|(port, _)| self.before.udp_source_ports.of(port) + self.now.udp_source_ports.of(port))
+            .map(|(port, _)| {
+                self.before.udp_source_ports.of(port) + self.now.udp_source_ports.of(port)
+            })
             .max();
-        most.unwrap_or(0).saturating_mul(1_000).checked_div(total).unwrap_or(0)
+        most.unwrap_or(0)
+            .saturating_mul(1_000)
+            .checked_div(total)
+            .unwrap_or(0)
     }
 
     /// Distinct sources of the running second so far.

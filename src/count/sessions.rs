@@ -126,7 +126,13 @@ impl SessionTally {
         let at = match self.ports.binary_search_by_key(&port, |entry| entry.port) {
             Ok(at) => at,
             Err(at) => {
-                self.ports.insert(at, PortSessions { port, ..PortSessions::default() });
+                self.ports.insert(
+                    at,
+                    PortSessions {
+                        port,
+                        ..PortSessions::default()
+                    },
+                );
                 at
             }
         };
@@ -189,11 +195,24 @@ impl SessionTracker {
 
     /// Takes an inbound TCP packet into account. `hash` is the keyed hash of its five-tuple.
     #[inline]
-    pub(super) fn follow(&mut self, sample: &Sample, hash: u64, wire: Count, tally: &mut SessionTally) {
+    pub(super) fn follow(
+        &mut self,
+        sample: &Sample,
+        hash: u64,
+        wire: Count,
+        tally: &mut SessionTally,
+    ) {
         let port = sample.destination_port;
-        let progress = if hash < self.bound { self.progress(sample, hash | 1) } else { Progress::Unsampled };
+        let progress = if hash < self.bound {
+            self.progress(sample, hash | 1)
+        } else {
+            Progress::Unsampled
+        };
         let mut known = self.known.get(usize::from(port)).copied().unwrap_or(false);
-        let speaks = matches!(sample.content, Content::HttpRequest(_) | Content::TlsClientHello);
+        let speaks = matches!(
+            sample.content,
+            Content::HttpRequest(_) | Content::TlsClientHello
+        );
         if progress == Progress::Completed || speaks {
             known = self.admit(port, sample.at);
         }
@@ -242,10 +261,9 @@ impl SessionTracker {
         let Some(ways) = self.tuples.get_mut(at..at + WAYS) else {
             return Progress::Unsampled;
         };
-        if let Some(tuple) = ways
-            .iter_mut()
-            .find(|tuple| tuple.hash == hash && now.saturating_sub(tuple.last_seen_nanos) < FORGET_NANOS)
-        {
+        if let Some(tuple) = ways.iter_mut().find(|tuple| {
+            tuple.hash == hash && now.saturating_sub(tuple.last_seen_nanos) < FORGET_NANOS
+        }) {
             tuple.last_seen_nanos = now;
             if begins {
                 if tuple.initial_sequence != sample.sequence {
@@ -254,7 +272,11 @@ impl SessionTracker {
                     return Progress::Opened;
                 }
                 let again = std::mem::replace(&mut tuple.waiting, true) || tuple.completed;
-                return if again { Progress::Repeated } else { Progress::Repeats };
+                return if again {
+                    Progress::Repeated
+                } else {
+                    Progress::Repeats
+                };
             }
             if tuple.completed {
                 return Progress::InSession;
@@ -285,11 +307,18 @@ impl SessionTracker {
             entry.last_active_nanos = now;
             return true;
         }
-        let fresh = Port { number: port, last_active_nanos: now };
+        let fresh = Port {
+            number: port,
+            last_active_nanos: now,
+        };
         if self.ports.len() < PORTS {
             self.ports.push(fresh);
         } else {
-            let Some(idlest) = self.ports.iter_mut().min_by_key(|entry| entry.last_active_nanos) else {
+            let Some(idlest) = self
+                .ports
+                .iter_mut()
+                .min_by_key(|entry| entry.last_active_nanos)
+            else {
                 return false;
             };
             if now.saturating_sub(idlest.last_active_nanos) < PORT_IDLE_NANOS {
@@ -320,7 +349,10 @@ enum Progress {
 }
 
 /// Where the ways of a hash begin. Its high bits choose the sample, so its low bits choose the place.
-#[expect(clippy::cast_possible_truncation, reason = "reduced to the table's size first")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "reduced to the table's size first"
+)]
 const fn slot_of(hash: u64) -> usize {
     ((hash >> 1) % (TUPLES - WAYS) as u64) as usize
 }

@@ -120,13 +120,23 @@ impl Detector {
         let baseline = baseline.unwrap_or_else(|| Baseline::new(settings.baseline.clone()));
         let limits = Limits::in_force(&settings.limits, &baseline);
         let recall = Recall::new(settings.seed);
-        Self { settings, baseline, limits, last: LastSecond::new(), recall, newest: None }
+        Self {
+            settings,
+            baseline,
+            limits,
+            last: LastSecond::new(),
+            recall,
+            newest: None,
+        }
     }
 
     /// Judges the second that ends with `window`. `nic` is what the interfaces counted in the window; `at` is when the
     /// judgement is made.
     pub fn judge(&mut self, window: &Window, nic: Option<NicReading>, at: Timestamp) -> Verdict {
-        if self.newest.is_some_and(|newest| window.index.since(newest) > WINDOWS_PER_SECOND) {
+        if self
+            .newest
+            .is_some_and(|newest| window.index.since(newest) > WINDOWS_PER_SECOND)
+        {
             self.last.clear();
         }
         self.newest = Some(window.index);
@@ -134,9 +144,21 @@ impl Detector {
         self.last.push(window, newest);
         self.recall.add(window);
         let triggers = triggers::evaluate(&self.last, &self.limits);
-        let onset = triggers.iter().filter(|trigger| trigger.fires).filter_map(|trigger| self.onset(trigger)).min_by_key(|onset| onset.at);
+        let onset = triggers
+            .iter()
+            .filter(|trigger| trigger.fires)
+            .filter_map(|trigger| self.onset(trigger))
+            .min_by_key(|onset| onset.at);
         let sum = self.last.sum();
-        Verdict { window: window.index, at, last_second: sum.judged, windows: sum.windows, newest, triggers, onset }
+        Verdict {
+            window: window.index,
+            at,
+            last_second: sum.judged,
+            windows: sum.windows,
+            newest,
+            triggers,
+            onset,
+        }
     }
 
     /// The last second.
@@ -183,9 +205,17 @@ impl Detector {
     /// What a span has above normal.
     #[must_use]
     pub fn excess(&self, span: &Span) -> Excess {
-        let udp = span.inbound.class(crate::classify::TrafficClass::UdpOther).packets;
+        let udp = span
+            .inbound
+            .class(crate::classify::TrafficClass::UdpOther)
+            .packets;
         let one_source_port = udp * self.recall.one_source_port_permille() / 1_000;
-        Excess::of(span, &self.baseline, one_source_port, self.limits.pps.limit.map(|limit| limit.value))
+        Excess::of(
+            span,
+            &self.baseline,
+            one_source_port,
+            self.limits.pps.limit.map(|limit| limit.value),
+        )
     }
 
     /// What naming needs beside the excess, for a trigger's unit.
@@ -194,8 +224,16 @@ impl Detector {
         let floors = &self.settings.limits;
         Context {
             unit,
-            limit_pps: self.limits.pps.limit.map_or(floors.floor_pps, |limit| limit.value),
-            limit_bps: self.limits.bps.limit.map_or(floors.floor_bps, |limit| limit.value),
+            limit_pps: self
+                .limits
+                .pps
+                .limit
+                .map_or(floors.floor_pps, |limit| limit.value),
+            limit_bps: self
+                .limits
+                .bps
+                .limit
+                .map_or(floors.floor_bps, |limit| limit.value),
             blind,
         }
     }
@@ -239,14 +277,21 @@ impl Detector {
             Unit::Packets => Series::Pps,
             Unit::Bits => Series::Bps,
         };
-        let normal = self.baseline.normal_at_onset(series).unwrap_or(0).min(trigger.limit.value);
+        let normal = self
+            .baseline
+            .normal_at_onset(series)
+            .unwrap_or(0)
+            .min(trigger.limit.value);
         let elevated_per_second = normal + (trigger.limit.value - normal) / 4;
         let mut found = None;
         let mut gap = 0;
         for (window, first_inbound_at, judged) in self.last.newest_first() {
             let per_second = unit.of(judged.count).saturating_mul(WINDOWS_PER_SECOND);
             if per_second > 0 && per_second >= elevated_per_second {
-                found = Some(Onset { window, at: first_inbound_at.unwrap_or(window.start()) });
+                found = Some(Onset {
+                    window,
+                    at: first_inbound_at.unwrap_or(window.start()),
+                });
                 gap = 0;
             } else {
                 gap += 1;

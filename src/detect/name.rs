@@ -2,7 +2,9 @@
 
 use super::baseline::Unit;
 use super::vector::{Excess, Family, Vector, permille};
-use super::vector::{JOINED_PERMILLE, MULTI_PACKETS, MULTI_PERMILLE, NAMED_PERMILLE, UDP_FRAGMENT_PERMILLE};
+use super::vector::{
+    JOINED_PERMILLE, MULTI_PACKETS, MULTI_PERMILLE, NAMED_PERMILLE, UDP_FRAGMENT_PERMILLE,
+};
 use crate::classify::TrafficClass;
 use crate::count::{Count, WINDOWS_PER_SECOND};
 
@@ -95,7 +97,10 @@ pub struct Name {
 const LISTED_PERMILLE: u64 = 20;
 
 /// The most confidence there is without a baseline and without knowing what the host's own packets paid for.
-const CAP_BLINDFOLD: (u64, &str) = (40, "no baseline yet, and the host's own answers are not weighed");
+const CAP_BLINDFOLD: (u64, &str) = (
+    40,
+    "no baseline yet, and the host's own answers are not weighed",
+);
 
 impl Name {
     /// Whether packets of a class are part of what was named: all of them when nothing could be.
@@ -104,17 +109,29 @@ impl Name {
         match self.family {
             Family::Unknown => true,
             Family::MultiVector => {
-                let named: Vec<Family> = self.families.iter().take(2).map(|share| share.family).collect();
-                self.shares.iter().any(|share| named.contains(&share.family) && share.vector.has_class(class))
+                let named: Vec<Family> = self
+                    .families
+                    .iter()
+                    .take(2)
+                    .map(|share| share.family)
+                    .collect();
+                self.shares
+                    .iter()
+                    .any(|share| named.contains(&share.family) && share.vector.has_class(class))
             }
-            family => self.shares.iter().any(|share| share.family == family && share.vector.has_class(class)),
+            family => self
+                .shares
+                .iter()
+                .any(|share| share.family == family && share.vector.has_class(class)),
         }
     }
 
     /// The family that came second, if any did.
     #[must_use]
     pub fn runner_up(&self) -> Option<&FamilyShare> {
-        self.families.iter().find(|share| share.family != self.leader().map_or(Family::Unknown, |l| l.family))
+        self.families
+            .iter()
+            .find(|share| share.family != self.leader().map_or(Family::Unknown, |l| l.family))
     }
 
     /// The family with most of the excess, if there is any.
@@ -133,11 +150,21 @@ impl Excess {
         let shares = self.shares(total, unit);
         let families = families(&shares, total, unit);
         let confidence = |share: u64, packets: u64| self.confidence(share, packets);
-        let named = if context.blind { None } else { families.first().filter(|f| f.permille(unit) >= NAMED_PERMILLE) };
+        let named = if context.blind {
+            None
+        } else {
+            families
+                .first()
+                .filter(|f| f.permille(unit) >= NAMED_PERMILLE)
+        };
         let (family, subtype, confidence) = match (self.multi(&families, context), named) {
             (Some((first, second)), _) if !context.blind => (
                 Family::MultiVector,
-                format!("{}+{}", subtype_of(first.family, &shares, unit), subtype_of(second.family, &shares, unit)),
+                format!(
+                    "{}+{}",
+                    subtype_of(first.family, &shares, unit),
+                    subtype_of(second.family, &shares, unit)
+                ),
                 confidence(
                     (first.permille(unit) + second.permille(unit)).min(1_000),
                     first.excess.packets + second.excess.packets,
@@ -148,9 +175,20 @@ impl Excess {
                 subtype_of(leader.family, &shares, unit),
                 confidence(leader.permille(unit), leader.excess.packets),
             ),
-            _ => (Family::Unknown, "unclassified".to_owned(), Confidence::default()),
+            _ => (
+                Family::Unknown,
+                "unclassified".to_owned(),
+                Confidence::default(),
+            ),
         };
-        Name { family, subtype, confidence, excess: total, shares, families }
+        Name {
+            family,
+            subtype,
+            confidence,
+            excess: total,
+            shares,
+            families,
+        }
     }
 
     /// Every vector's part, largest first.
@@ -167,7 +205,9 @@ impl Excess {
                 packets_permille: permille(excess.packets, total.packets),
                 bits_permille: permille(excess.bits, total.bits),
             })
-            .filter(|share| share.packets_permille >= LISTED_PERMILLE || share.bits_permille >= LISTED_PERMILLE)
+            .filter(|share| {
+                share.packets_permille >= LISTED_PERMILLE || share.bits_permille >= LISTED_PERMILLE
+            })
             .collect();
         // A stable sort: equal shares keep the fixed order of the vectors.
         shares.sort_by_key(|share| std::cmp::Reverse(unit.of(share.excess)));
@@ -185,20 +225,31 @@ impl Excess {
             .map(|vector| match vector {
                 Vector::Udp if fragmented => (vector, Vector::UdpFragment.subtype(udp), udp),
                 Vector::Udp => (vector, vector.subtype(udp), udp),
-                _ => (vector, vector.subtype(self.vector(vector)), self.vector(vector)),
+                _ => (
+                    vector,
+                    vector.subtype(self.vector(vector)),
+                    self.vector(vector),
+                ),
             })
             .collect()
     }
 
     /// The two families that make it multi-vector, if two do.
-    fn multi(&self, families: &[FamilyShare], context: &Context) -> Option<(FamilyShare, FamilyShare)> {
-        let per_second = |value: u64| value.saturating_mul(WINDOWS_PER_SECOND) / self.windows().max(1);
+    fn multi(
+        &self,
+        families: &[FamilyShare],
+        context: &Context,
+    ) -> Option<(FamilyShare, FamilyShare)> {
+        let per_second =
+            |value: u64| value.saturating_mul(WINDOWS_PER_SECOND) / self.windows().max(1);
         let counts = |share: &&FamilyShare| {
-            let in_packets =
-                share.packets_permille >= MULTI_PERMILLE && per_second(share.excess.packets) >= context.limit_pps / 10;
-            let in_bits =
-                share.bits_permille >= MULTI_PERMILLE && per_second(share.excess.bits) >= context.limit_bps / 10;
-            share.family != Family::Unknown && share.excess.packets > MULTI_PACKETS && (in_packets || in_bits)
+            let in_packets = share.packets_permille >= MULTI_PERMILLE
+                && per_second(share.excess.packets) >= context.limit_pps / 10;
+            let in_bits = share.bits_permille >= MULTI_PERMILLE
+                && per_second(share.excess.bits) >= context.limit_bps / 10;
+            share.family != Family::Unknown
+                && share.excess.packets > MULTI_PACKETS
+                && (in_packets || in_bits)
         };
         let mut both = families.iter().filter(counts);
         Some((*both.next()?, *both.next()?))
@@ -217,7 +268,13 @@ impl Excess {
         let name = purity_permille * evidence_permille / 1_000 * sample_permille / 1_000 / 10;
         let cap = (!self.baseline_known()).then_some(CAP_BLINDFOLD);
         let percent = name.min(cap.map_or(100, |(most, _)| most));
-        Confidence { percent, purity_permille, evidence_permille, sample_permille, cap }
+        Confidence {
+            percent,
+            purity_permille,
+            evidence_permille,
+            sample_permille,
+            cap,
+        }
     }
 }
 
@@ -245,7 +302,10 @@ fn families(shares: &[Share], total: Count, unit: Unit) -> Vec<FamilyShare> {
 
 /// What a family is called in detail: its largest vector, and those that come near it.
 fn subtype_of(family: Family, shares: &[Share], unit: Unit) -> String {
-    let own: Vec<&Share> = shares.iter().filter(|share| share.family == family).collect();
+    let own: Vec<&Share> = shares
+        .iter()
+        .filter(|share| share.family == family)
+        .collect();
     let whole: u64 = own.iter().map(|share| unit.of(share.excess)).sum();
     let part = |share: &Share| permille(unit.of(share.excess), whole);
     match own.as_slice() {

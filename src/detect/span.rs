@@ -66,8 +66,15 @@ impl Span {
     /// Packets the interface counted and capture did not hand over; 0 while within noise.
     #[must_use]
     pub fn unseen(&self) -> u64 {
-        let gap = self.judged.packets.saturating_sub(self.inbound.frames.packets);
-        if gap * 1_000 <= self.judged.packets * GAP_IGNORED_PERMILLE { 0 } else { gap }
+        let gap = self
+            .judged
+            .packets
+            .saturating_sub(self.inbound.frames.packets);
+        if gap * 1_000 <= self.judged.packets * GAP_IGNORED_PERMILLE {
+            0
+        } else {
+            gap
+        }
     }
 
     /// Whether capture shows too little of the traffic to say what it is.
@@ -100,10 +107,16 @@ impl Judged {
     pub fn of(window: &Window, nic: Option<NicReading>) -> Self {
         match nic {
             Some(reading) if reading.quality != NicQuality::Stepping => Self {
-                count: Count { packets: reading.packets, bits: reading.bytes.saturating_mul(8) },
+                count: Count {
+                    packets: reading.packets,
+                    bits: reading.bytes.saturating_mul(8),
+                },
                 from_interface: true,
             },
-            _ => Self { count: window.inbound.frames, from_interface: false },
+            _ => Self {
+                count: window.inbound.frames,
+                from_interface: false,
+            },
         }
     }
 }
@@ -143,7 +156,10 @@ impl LastSecond {
         Self {
             kept: VecDeque::with_capacity(windows),
             spare: (0..windows).map(|_| Box::default()).collect(),
-            sum: Span { sessions: SessionTally::default(), ..Span::default() },
+            sum: Span {
+                sessions: SessionTally::default(),
+                ..Span::default()
+            },
         }
     }
 
@@ -161,7 +177,12 @@ impl LastSecond {
             && window.outbound.frames.packets == 0
             && window.loss == Loss::default();
         let traffic = (!silent).then(|| self.take_in(window));
-        self.kept.push_back(Kept { index: window.index, first_inbound_at: window.first_inbound_at, judged, traffic });
+        self.kept.push_back(Kept {
+            index: window.index,
+            first_inbound_at: window.first_inbound_at,
+            judged,
+            traffic,
+        });
     }
 
     /// Forgets everything: time jumped.
@@ -188,8 +209,13 @@ impl LastSecond {
     }
 
     /// What each window amounted to, newest first.
-    pub(super) fn newest_first(&self) -> impl Iterator<Item = (WindowIndex, Option<Timestamp>, Judged)> {
-        self.kept.iter().rev().map(|kept| (kept.index, kept.first_inbound_at, kept.judged))
+    pub(super) fn newest_first(
+        &self,
+    ) -> impl Iterator<Item = (WindowIndex, Option<Timestamp>, Judged)> {
+        self.kept
+            .iter()
+            .rev()
+            .map(|kept| (kept.index, kept.first_inbound_at, kept.judged))
     }
 
     fn take_in(&mut self, window: &Window) -> Box<Traffic> {

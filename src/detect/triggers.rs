@@ -4,8 +4,8 @@
 //! at once; a learned one needs three of the last four windows to carry their part, so that a burst of up to 50 ms
 //! never opens it.
 
-use super::limits::{Limit, Limits};
 use super::baseline::Unit;
+use super::limits::{Limit, Limits};
 use super::span::LastSecond;
 use crate::count::WINDOWS_PER_SECOND;
 
@@ -82,15 +82,24 @@ impl Trigger {
     /// Whether the newest window alone, kept up for a second, would be near the limit or over it.
     #[must_use]
     pub const fn newest_is_above(&self) -> bool {
-        self.newest.saturating_mul(WINDOWS_PER_SECOND * 100) >= self.limit.value.saturating_mul(SUSPECTED_PERCENT)
+        self.newest.saturating_mul(WINDOWS_PER_SECOND * 100)
+            >= self.limit.value.saturating_mul(SUSPECTED_PERCENT)
     }
 }
 
 /// Every trigger that has a limit, in the order of their names.
 #[must_use]
 pub(super) fn evaluate(last: &LastSecond, limits: &Limits) -> Vec<Trigger> {
-    let pps = limits.pps.limit.as_ref().map(|limit| trigger(Unit::Packets, limit, last));
-    let bps = limits.bps.limit.as_ref().map(|limit| trigger(Unit::Bits, limit, last));
+    let pps = limits
+        .pps
+        .limit
+        .as_ref()
+        .map(|limit| trigger(Unit::Packets, limit, last));
+    let bps = limits
+        .bps
+        .limit
+        .as_ref()
+        .map(|limit| trigger(Unit::Bits, limit, last));
     pps.into_iter().chain(bps).collect()
 }
 
@@ -102,10 +111,19 @@ fn trigger(unit: Unit, limit: &Limit, last: &LastSecond) -> Trigger {
         (Unit::Bits, false) => TriggerId::LearnedBits,
     };
     let value = unit.of(last.sum().judged);
-    let newest = last.newest_first().next().map_or(0, |(_, _, judged)| unit.of(judged.count));
+    let newest = last
+        .newest_first()
+        .next()
+        .map_or(0, |(_, _, judged)| unit.of(judged.count));
     let crossed = value >= limit.value;
     let fires = crossed && (id.is_set() || confirmed(unit, limit.value, last));
-    Trigger { id, value, newest, limit: *limit, fires }
+    Trigger {
+        id,
+        value,
+        newest,
+        limit: *limit,
+        fires,
+    }
 }
 
 /// Whether the newest window and two of the three before carry at least their part of the limit.

@@ -13,7 +13,10 @@ use crate::count::{Count, PortSessions, WINDOWS_PER_SECOND};
 
 /// The families of the seed contract, and the three finer ones that only we tell apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[expect(missing_docs, reason = "the names are the definition; the table is in the README")]
+#[expect(
+    missing_docs,
+    reason = "the names are the definition; the table is in the README"
+)]
 pub enum Family {
     UdpFlood,
     SynFlood,
@@ -68,7 +71,10 @@ impl fmt::Display for Family {
 
 /// One way of attacking: the finest distinction we make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[expect(missing_docs, reason = "each is explained where it is made, in `Excess::of`")]
+#[expect(
+    missing_docs,
+    reason = "each is explained where it is made, in `Excess::of`"
+)]
 pub enum Vector {
     Amplification(Service),
     AmplificationGeneric,
@@ -142,13 +148,22 @@ impl Vector {
 
     /// Every vector, in a fixed order.
     pub fn all() -> impl Iterator<Item = Self> {
-        Service::ALL.into_iter().map(Self::Amplification).chain(Self::REST)
+        Service::ALL
+            .into_iter()
+            .map(Self::Amplification)
+            .chain(Self::REST)
     }
 
     fn index(self) -> usize {
         match self {
             Self::Amplification(service) => service as usize,
-            other => Service::COUNT + Self::REST.iter().position(|each| *each == other).unwrap_or(0),
+            other => {
+                Service::COUNT
+                    + Self::REST
+                        .iter()
+                        .position(|each| *each == other)
+                        .unwrap_or(0)
+            }
         }
     }
 
@@ -157,9 +172,11 @@ impl Vector {
     pub const fn family(self) -> Family {
         match self {
             Self::Amplification(Service::Dns) | Self::DnsQuery => Family::DnsFlood,
-            Self::Amplification(_) | Self::AmplificationGeneric | Self::Quic | Self::UdpFragment | Self::Udp => {
-                Family::UdpFlood
-            }
+            Self::Amplification(_)
+            | Self::AmplificationGeneric
+            | Self::Quic
+            | Self::UdpFragment
+            | Self::Udp => Family::UdpFlood,
             Self::Syn => Family::SynFlood,
             Self::SynAck
             | Self::Ack
@@ -187,8 +204,12 @@ impl Vector {
     #[must_use]
     pub const fn has_class(self, class: TrafficClass) -> bool {
         match self {
-            Self::Amplification(_) => matches!(class, TrafficClass::UdpReflected | TrafficClass::Fragment),
-            Self::AmplificationGeneric | Self::Udp => matches!(class, TrafficClass::UdpOther | TrafficClass::Fragment),
+            Self::Amplification(_) => {
+                matches!(class, TrafficClass::UdpReflected | TrafficClass::Fragment)
+            }
+            Self::AmplificationGeneric | Self::Udp => {
+                matches!(class, TrafficClass::UdpOther | TrafficClass::Fragment)
+            }
             Self::UdpFragment | Self::IpFragment => matches!(class, TrafficClass::Fragment),
             Self::DnsQuery => matches!(class, TrafficClass::DnsQuery),
             Self::Quic => matches!(class, TrafficClass::Quic),
@@ -199,7 +220,9 @@ impl Vector {
             Self::Fin => matches!(class, TrafficClass::Fin),
             Self::Xmas | Self::Null | Self::TcpOdd => matches!(class, TrafficClass::TcpOdd),
             Self::Connect | Self::HttpGet | Self::HttpPost | Self::TlsHandshake => class.is_tcp(),
-            Self::Ping | Self::PingOfDeath => matches!(class, TrafficClass::Echo | TrafficClass::Fragment),
+            Self::Ping | Self::PingOfDeath => {
+                matches!(class, TrafficClass::Echo | TrafficClass::Fragment)
+            }
             Self::EchoReply => matches!(class, TrafficClass::EchoReply),
             Self::Blacknurse | Self::IcmpError => matches!(class, TrafficClass::IcmpError),
             Self::IcmpOther => matches!(class, TrafficClass::IcmpOther),
@@ -305,7 +328,13 @@ pub struct Excess {
 
 impl Default for Excess {
     fn default() -> Self {
-        Self { vectors: [Count::default(); Vector::COUNT], proven: 0, captured: 0, baseline_known: true, windows: 0 }
+        Self {
+            vectors: [Count::default(); Vector::COUNT],
+            proven: 0,
+            captured: 0,
+            baseline_known: true,
+            windows: 0,
+        }
     }
 }
 
@@ -362,7 +391,10 @@ pub fn permille(part: u64, whole: u64) -> u64 {
 }
 
 fn mean_bytes(count: Count) -> u64 {
-    count.bits.checked_div(count.packets.saturating_mul(8)).unwrap_or(0)
+    count
+        .bits
+        .checked_div(count.packets.saturating_mul(8))
+        .unwrap_or(0)
 }
 
 /// The classes' excesses while they are being given to vectors.
@@ -379,7 +411,12 @@ impl Excess {
     /// What a span has above normal. `one_source_port` is how many of its UDP packets came from the commonest source
     /// port; `limit_pps` the lowest packet limit in force, which bounds what may be ignored as noise.
     #[must_use]
-    pub fn of(span: &Span, baseline: &Baseline, one_source_port: u64, limit_pps: Option<u64>) -> Self {
+    pub fn of(
+        span: &Span,
+        baseline: &Baseline,
+        one_source_port: u64,
+        limit_pps: Option<u64>,
+    ) -> Self {
         let normal_total = normal(baseline, Series::Pps, span.windows);
         let mut above = Classes([Above::default(); TrafficClass::COUNT]);
         let wire = span.inbound.wire();
@@ -396,8 +433,16 @@ impl Excess {
             }
             *above.of(class) = Above { excess, seen };
         }
-        let mut found = Self { windows: span.windows, baseline_known: normal_total.is_some(), ..Self::default() };
-        found.captured = above.0.iter().map(|each| each.excess.packets.min(each.seen.packets)).sum();
+        let mut found = Self {
+            windows: span.windows,
+            baseline_known: normal_total.is_some(),
+            ..Self::default()
+        };
+        found.captured = above
+            .0
+            .iter()
+            .map(|each| each.excess.packets.min(each.seen.packets))
+            .sum();
         if !ring_loss {
             found.place_unseen(span);
         }
@@ -408,7 +453,10 @@ impl Excess {
         found.place_icmp(span, &mut above);
         found.put(Vector::Gre, above.of(TrafficClass::Gre).take_all());
         found.put(Vector::Esp, above.of(TrafficClass::Esp).take_all());
-        found.put(Vector::IpProtocol, above.of(TrafficClass::OtherIp).take_all());
+        found.put(
+            Vector::IpProtocol,
+            above.of(TrafficClass::OtherIp).take_all(),
+        );
         found.put(Vector::NotIp, above.of(TrafficClass::NotIp).take_all());
         found
     }
@@ -416,7 +464,10 @@ impl Excess {
     /// The excess of one vector.
     #[must_use]
     pub fn vector(&self, vector: Vector) -> Count {
-        self.vectors.get(vector.index()).copied().unwrap_or_default()
+        self.vectors
+            .get(vector.index())
+            .copied()
+            .unwrap_or_default()
     }
 
     /// All of it.
@@ -480,7 +531,14 @@ impl Excess {
                 self.put(Vector::UdpFragment, part);
             } else if class == TrafficClass::Echo {
                 let oversize = fragments.oversize * 1_000 >= seen.packets * OVERSIZE_PERMILLE;
-                self.put(if oversize { Vector::PingOfDeath } else { Vector::Ping }, part);
+                self.put(
+                    if oversize {
+                        Vector::PingOfDeath
+                    } else {
+                        Vector::Ping
+                    },
+                    part,
+                );
             } else {
                 let target = above.of(class);
                 target.excess.merge(part);
@@ -504,7 +562,9 @@ impl Excess {
             }
             let vector = session_vector(port);
             for class in TrafficClass::ALL.into_iter().filter(|class| class.is_tcp()) {
-                let Some(seen) = port.classes.get(class as usize) else { continue };
+                let Some(seen) = port.classes.get(class as usize) else {
+                    continue;
+                };
                 let pool = above.of(class);
                 let part = pool.part(*seen);
                 let taken = pool.take(part);
@@ -548,7 +608,11 @@ impl Excess {
         };
         let carried_on = flags.matching(carries_on);
         let pushed = flags.matching(|each| carries_on(each) && each & tcp_flag::PSH != 0);
-        let vector = if pushed * 2 >= carried_on { Vector::PshAck } else { Vector::Ack };
+        let vector = if pushed * 2 >= carried_on {
+            Vector::PshAck
+        } else {
+            Vector::Ack
+        };
         self.put(vector, above.of(TrafficClass::Ack).take_all());
         self.put(vector, above.of(TrafficClass::TcpData).take_all());
     }
@@ -560,23 +624,41 @@ impl Excess {
         }
         let signed: u64 = span.inbound.services_signed.iter().sum();
         self.proven += reflected.part_by_packets(signed).packets;
-        self.put(Vector::DnsQuery, above.of(TrafficClass::DnsQuery).take_all());
+        self.put(
+            Vector::DnsQuery,
+            above.of(TrafficClass::DnsQuery).take_all(),
+        );
         self.put(Vector::Quic, above.of(TrafficClass::Quic).take_all());
         let other = above.of(TrafficClass::UdpOther);
-        let from_one_port = one_source_port * 1_000 >= other.seen.packets * ONE_SOURCE_PORT_PERMILLE;
+        let from_one_port =
+            one_source_port * 1_000 >= other.seen.packets * ONE_SOURCE_PORT_PERMILLE;
         let amplified = from_one_port && mean_bytes(other.seen) >= AMPLIFIED_BYTES;
-        let vector = if amplified { Vector::AmplificationGeneric } else { Vector::Udp };
+        let vector = if amplified {
+            Vector::AmplificationGeneric
+        } else {
+            Vector::Udp
+        };
         self.put(vector, other.take_all());
     }
 
     fn place_icmp(&mut self, span: &Span, above: &mut Classes) {
         self.put(Vector::Ping, above.of(TrafficClass::Echo).take_all());
-        self.put(Vector::EchoReply, above.of(TrafficClass::EchoReply).take_all());
+        self.put(
+            Vector::EchoReply,
+            above.of(TrafficClass::EchoReply).take_all(),
+        );
         let errors = above.of(TrafficClass::IcmpError);
         let unreachable = span.inbound.port_unreachables * 2 >= errors.seen.packets;
-        let vector = if unreachable { Vector::Blacknurse } else { Vector::IcmpError };
+        let vector = if unreachable {
+            Vector::Blacknurse
+        } else {
+            Vector::IcmpError
+        };
         self.put(vector, errors.take_all());
-        self.put(Vector::IcmpOther, above.of(TrafficClass::IcmpOther).take_all());
+        self.put(
+            Vector::IcmpOther,
+            above.of(TrafficClass::IcmpOther).take_all(),
+        );
     }
 }
 
@@ -593,7 +675,9 @@ fn above_normal(
     let usual_bits = normal(baseline, Series::ClassBits(class), span.windows).unwrap_or(0);
     let spread = baseline
         .hour_p95(Series::ClassPackets(class))
-        .map_or(0, |p95| over_windows(p95, span.windows).saturating_sub(usual_packets));
+        .map_or(0, |p95| {
+            over_windows(p95, span.windows).saturating_sub(usual_packets)
+        });
     // 50 packets a second are noise beside a limit of a thousand and more; beside a lower one, a twentieth of it is.
     let least_pps = limit_pps.map_or(LEAST_EXCESS_PPS, |limit| LEAST_EXCESS_PPS.min(limit / 20));
     let noise = (rise * LEAST_RISE_PERMILLE / 1_000)
@@ -604,12 +688,17 @@ fn above_normal(
     if packets < noise {
         return Count::default();
     }
-    Count { packets, bits: seen.bits.saturating_sub(usual_bits) }
+    Count {
+        packets,
+        bits: seen.bits.saturating_sub(usual_bits),
+    }
 }
 
 /// What is normal for a series over so many windows.
 fn normal(baseline: &Baseline, series: Series, windows: u64) -> Option<u64> {
-    baseline.normal_at_onset(series).map(|per_second| over_windows(per_second, windows))
+    baseline
+        .normal_at_onset(series)
+        .map(|per_second| over_windows(per_second, windows))
 }
 
 const fn over_windows(per_second: u64, windows: u64) -> u64 {
@@ -620,11 +709,18 @@ const fn over_windows(per_second: u64, windows: u64) -> u64 {
 /// patiently ask again; and most of the other packets belong to such tuples. Where no tuple began, requests say it:
 /// those connections are older than the agent.
 fn is_session_port(port: &PortSessions) -> bool {
-    let data = port.classes.get(TrafficClass::TcpData as usize).map_or(0, |count| count.packets);
+    let data = port
+        .classes
+        .get(TrafficClass::TcpData as usize)
+        .map_or(0, |count| count.packets);
     let asked = port.requests() > 0 && port.requests() * 1_000 >= data * REQUESTS_PERMILLE;
     let at_home = port.in_session * 2 >= port.followed;
     if port.opened > 0 {
-        let real = if port.completed > 0 { port.completed + port.waiting } else { 0 };
+        let real = if port.completed > 0 {
+            port.completed + port.waiting
+        } else {
+            0
+        };
         real * 1_000 >= port.opened * COMPLETED_PERMILLE && (at_home || asked)
     } else {
         (port.in_session > 0 && at_home) || asked
@@ -634,7 +730,11 @@ fn is_session_port(port: &PortSessions) -> bool {
 /// What the sessions of a port are used for.
 fn session_vector(port: &PortSessions) -> Vector {
     if port.requests() > 0 {
-        if port.http_posts > port.http_gets + port.http_others { Vector::HttpPost } else { Vector::HttpGet }
+        if port.http_posts > port.http_gets + port.http_others {
+            Vector::HttpPost
+        } else {
+            Vector::HttpGet
+        }
     } else if port.tls_hellos > 0 {
         Vector::TlsHandshake
     } else {

@@ -2,7 +2,9 @@
 
 use super::ProtocolShares;
 use crate::classify::tcp_flag;
-use crate::count::{Count, Distinct, Loss, PortHistogram, SourceCount, SourceSummary, Tally, Window};
+use crate::count::{
+    Count, Distinct, Loss, PortHistogram, SourceCount, SourceSummary, Tally, Window,
+};
 use crate::detect::{Detector, Judged, Name, Span, permille};
 
 /// Sources and ports listed at most: what the seed contract shows.
@@ -57,7 +59,8 @@ impl Account {
         self.loss.merge(window.loss);
         self.from_interface &= judged.from_interface;
         self.inbound.merge(&window.inbound);
-        self.sources.absorb(&window.sources, |class| name.has_class(class));
+        self.sources
+            .absorb(&window.sources, |class| name.has_class(class));
         if names_tcp(name) {
             self.tcp_ports.merge(&window.tcp_ports);
         }
@@ -71,10 +74,16 @@ impl Account {
             self.sources.absorb(sources, |class| name.has_class(class));
         }
         if names_tcp(name) {
-            detector.recall().tcp_ports().for_each(|ports| self.tcp_ports.merge(ports));
+            detector
+                .recall()
+                .tcp_ports()
+                .for_each(|ports| self.tcp_ports.merge(ports));
         }
         if names_udp(name) {
-            detector.recall().udp_ports().for_each(|ports| self.udp_ports.merge(ports));
+            detector
+                .recall()
+                .udp_ports()
+                .for_each(|ports| self.udp_ports.merge(ports));
         }
     }
 
@@ -120,9 +129,13 @@ impl Account {
 }
 
 fn names_tcp(name: &Name) -> bool {
-    crate::classify::TrafficClass::ALL.into_iter().any(|class| class.is_tcp() && name.has_class(class))
+    crate::classify::TrafficClass::ALL
+        .into_iter()
+        .any(|class| class.is_tcp() && name.has_class(class))
 }
 
 fn names_udp(name: &Name) -> bool {
-    crate::classify::TrafficClass::ALL.into_iter().any(|class| class.is_udp() && name.has_class(class))
+    crate::classify::TrafficClass::ALL
+        .into_iter()
+        .any(|class| class.is_udp() && name.has_class(class))
 }

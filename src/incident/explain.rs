@@ -29,7 +29,10 @@ pub fn explain(incident: &Incident) -> Explanation {
     sentences.push(confidence(incident));
     sentences.push(sources(incident));
     sentences.extend(caveats(incident));
-    Explanation { sentences, otherwise: otherwise(incident) }
+    Explanation {
+        sentences,
+        otherwise: otherwise(incident),
+    }
 }
 
 /// A rate in words: `12,400 packets/s` or `1.7 Gbit/s`.
@@ -41,9 +44,21 @@ fn rate(value: u64, unit: Unit) -> String {
 }
 
 fn seen(incident: &Incident) -> String {
-    let peak = format!("{} and {}", rate(incident.peak_pps, Unit::Packets), rate(incident.peak_bps, Unit::Bits));
-    let origin = if incident.from_interface { "by the interface's counters" } else { "as captured" };
-    let estimate = if incident.peak_is_provisional { ", an estimate from less than a second" } else { "" };
+    let peak = format!(
+        "{} and {}",
+        rate(incident.peak_pps, Unit::Packets),
+        rate(incident.peak_bps, Unit::Bits)
+    );
+    let origin = if incident.from_interface {
+        "by the interface's counters"
+    } else {
+        "as captured"
+    };
+    let estimate = if incident.peak_is_provisional {
+        ", an estimate from less than a second"
+    } else {
+        ""
+    };
     let came_back = match incident.pulses {
         0 => String::new(),
         1 => ", and came back once".to_owned(),
@@ -78,7 +93,11 @@ fn opened(incident: &Incident) -> Vec<String> {
                 rate(trigger.limit.value, unit),
                 trigger.limit.origin,
                 trigger.id.name(),
-                if trigger.id.is_set() { "which opens at once" } else { "confirmed over three of four windows" },
+                if trigger.id.is_set() {
+                    "which opens at once"
+                } else {
+                    "confirmed over three of four windows"
+                },
             );
             if position == 0 {
                 format!("It was recognised {delay} after its first packet: {crossed}.")
@@ -99,13 +118,17 @@ fn normal(incident: &Incident) -> String {
             rate(normal.mean_bps.unwrap_or(0), Unit::Bits),
             rate(normal.p99_bps.unwrap_or(0), Unit::Bits),
         ),
-        _ => "What is normal here was not known yet: everything seen counts as above normal.".to_owned(),
+        _ => "What is normal here was not known yet: everything seen counts as above normal."
+            .to_owned(),
     }
 }
 
 fn severity(incident: &Incident) -> String {
     if let Some(fitting) = incident.fitting_limit {
-        let limit = incident.fired.first().map_or(0, |fired| fired.trigger.limit.value);
+        let limit = incident
+            .fired
+            .first()
+            .map_or(0, |fired| fired.trigger.limit.value);
         let unit = incident.scale.unit;
         return format!(
             "Severity low: the limit of {} lies below what is normal here and nothing above normal was found; {} would \
@@ -119,7 +142,10 @@ fn severity(incident: &Incident) -> String {
     let tenths = peak.saturating_mul(10) / scale.base;
     let base = match scale.mean {
         Some(mean) if mean == scale.base => "the mean of quiet seconds".to_owned(),
-        Some(mean) => format!("the least base for this limit; the mean of quiet seconds is {}", rate(mean, scale.unit)),
+        Some(mean) => format!(
+            "the least base for this limit; the mean of quiet seconds is {}",
+            rate(mean, scale.unit)
+        ),
         None => "the least base for this limit; no mean is known yet".to_owned(),
     };
     format!(
@@ -160,7 +186,10 @@ fn named(incident: &Incident) -> Vec<String> {
             parts.join("; "),
         ));
     }
-    sentences.push(format!("That makes it {} ({}).", incident.family, incident.subtype));
+    sentences.push(format!(
+        "That makes it {} ({}).",
+        incident.family, incident.subtype
+    ));
     if let Some(second) = runner_up(incident) {
         sentences.push(format!(
             "Next comes {} with {} of the packets and {} of the bits.",
@@ -174,8 +203,16 @@ fn named(incident: &Incident) -> Vec<String> {
 
 /// The largest family that the name does not already say.
 fn runner_up(incident: &Incident) -> Option<&crate::detect::FamilyShare> {
-    let named = if incident.family == Family::MultiVector { 2 } else { 0 };
-    incident.families.iter().skip(named).find(|share| share.family != incident.family)
+    let named = if incident.family == Family::MultiVector {
+        2
+    } else {
+        0
+    };
+    incident
+        .families
+        .iter()
+        .skip(named)
+        .find(|share| share.family != incident.family)
 }
 
 fn confidence(incident: &Incident) -> String {
@@ -186,7 +223,10 @@ fn confidence(incident: &Incident) -> String {
         700 => "normal is not known",
         _ => "nothing reached the share that a name needs",
     };
-    let cap = confidence.cap.map(|(most, why)| format!("; at most {most} %, because of {why}")).unwrap_or_default();
+    let cap = confidence
+        .cap
+        .map(|(most, why)| format!("; at most {most} %, because of {why}"))
+        .unwrap_or_default();
     format!("Confidence {} %: {why}{cap}.", confidence.percent)
 }
 
@@ -195,7 +235,11 @@ fn sources(incident: &Incident) -> String {
     let count = incident.sources.count;
     let list = match incident.top_sources.as_slice() {
         [] => "; none of them stands out".to_owned(),
-        [largest, ..] => format!("; the largest is {} with {} packets", largest.address, Thousands(largest.packets)),
+        [largest, ..] => format!(
+            "; the largest is {} with {} packets",
+            largest.address,
+            Thousands(largest.packets)
+        ),
     };
     let plural = if count == 1 { "source" } else { "sources" };
     format!("It came from {exact}{} {plural}{list}.", Thousands(count))
@@ -211,10 +255,16 @@ fn caveats(incident: &Incident) -> Vec<String> {
         ));
     }
     if loss.interface > 0 {
-        caveats.push(format!("The interface itself missed {} packets.", Thousands(loss.interface)));
+        caveats.push(format!(
+            "The interface itself missed {} packets.",
+            Thousands(loss.interface)
+        ));
     }
     if incident.campaign != incident.id.sequence {
-        caveats.push(format!("It belongs to the campaign that began with incident {}.", incident.campaign));
+        caveats.push(format!(
+            "It belongs to the campaign that began with incident {}.",
+            incident.campaign
+        ));
     }
     caveats
 }
@@ -225,7 +275,11 @@ fn otherwise(incident: &Incident) -> Vec<String> {
         .iter()
         .map(|fired| {
             let trigger = &fired.trigger;
-            format!("Below {} in every second, {} would not have fired.", rate(trigger.limit.value, trigger.id.unit()), trigger.id.name())
+            format!(
+                "Below {} in every second, {} would not have fired.",
+                rate(trigger.limit.value, trigger.id.unit()),
+                trigger.id.name()
+            )
         })
         .collect();
     if incident.fitting_limit.is_none() {
@@ -241,9 +295,18 @@ fn other_severities(incident: &Incident) -> Vec<String> {
     let bands = Severity::BANDS.map(|(ratio, level)| (scale.base.saturating_mul(ratio), level));
     let higher = bands.iter().find(|(from, _)| *from > peak);
     let lower = bands.iter().rev().find(|(from, _)| *from <= peak);
-    let up = higher.map(|(from, level)| format!("From a peak of {} on it would be {level}.", rate(*from, scale.unit)));
+    let up = higher.map(|(from, level)| {
+        format!(
+            "From a peak of {} on it would be {level}.",
+            rate(*from, scale.unit)
+        )
+    });
     let down = lower.map(|(from, _)| {
-        format!("With a peak below {} it would be less than {}.", rate(*from, scale.unit), incident.severity)
+        format!(
+            "With a peak below {} it would be less than {}.",
+            rate(*from, scale.unit),
+            incident.severity
+        )
     });
     up.into_iter().chain(down).collect()
 }

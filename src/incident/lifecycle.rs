@@ -108,7 +108,14 @@ impl Lifecycle {
     /// No incident yet.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        Self { hold_millis: settings.hold_millis, settings, sequence: 0, open: None, past: None, hold_grown_at: None }
+        Self {
+            hold_millis: settings.hold_millis,
+            settings,
+            sequence: 0,
+            open: None,
+            past: None,
+            hold_grown_at: None,
+        }
     }
 
     /// The incident that is open, as last reported.
@@ -131,7 +138,11 @@ impl Lifecycle {
 
     /// There will be no more windows: what is open is resolved with what is known.
     pub fn finish(&mut self, at: Timestamp, detector: &Detector) -> Vec<Event> {
-        self.open.take().map(|story| self.resolve(story, at, detector)).into_iter().collect()
+        self.open
+            .take()
+            .map(|story| self.resolve(story, at, detector))
+            .into_iter()
+            .collect()
     }
 
     /// What has been long enough ago no longer matters.
@@ -145,7 +156,10 @@ impl Lifecycle {
                 self.past = None;
             }
         }
-        if self.hold_grown_at.is_some_and(|at| now.millis_since(at) > self.settings.hold_forgotten_millis) {
+        if self
+            .hold_grown_at
+            .is_some_and(|at| now.millis_since(at) > self.settings.hold_forgotten_millis)
+        {
             self.hold_grown_at = None;
             self.hold_millis = self.settings.hold_millis;
         }
@@ -157,14 +171,25 @@ impl Lifecycle {
             && let Some(story) = past.story.take()
         {
             let gap = onset.at.millis_since(story.incident.last_above_at);
-            self.hold_millis = (2 * gap).clamp(self.settings.hold_millis, self.settings.longest_hold_millis);
+            self.hold_millis =
+                (2 * gap).clamp(self.settings.hold_millis, self.settings.longest_hold_millis);
             self.hold_grown_at = Some(verdict.at);
             return self.reopen(story, onset, verdict, detector);
         }
         let sequence = self.sequence;
         self.sequence = self.sequence.saturating_add(1);
-        let mut story = Box::new(Story::new(onset, sequence, verdict, detector, &self.settings));
-        if let Some(past) = self.past.as_ref().filter(|past| past.family == story.incident.family) {
+        let mut story = Box::new(Story::new(
+            onset,
+            sequence,
+            verdict,
+            detector,
+            &self.settings,
+        ));
+        if let Some(past) = self
+            .past
+            .as_ref()
+            .filter(|past| past.family == story.incident.family)
+        {
             story.incident.campaign = past.campaign;
         }
         let event = Event::Opened(Box::new(story.incident.clone()));
@@ -172,16 +197,30 @@ impl Lifecycle {
         event
     }
 
-    fn reopen(&mut self, mut story: Box<Story>, onset: Onset, verdict: &Verdict, detector: &Detector) -> Event {
+    fn reopen(
+        &mut self,
+        mut story: Box<Story>,
+        onset: Onset,
+        verdict: &Verdict,
+        detector: &Detector,
+    ) -> Event {
         story.resume(onset, verdict, detector, &self.settings);
         let event = Event::Updated(Box::new(story.incident.clone()), Change::Reopened);
         self.open = Some(story);
         event
     }
 
-    fn go_on(&mut self, mut story: Box<Story>, verdict: &Verdict, window: &Window, detector: &Detector) -> Vec<Event> {
+    fn go_on(
+        &mut self,
+        mut story: Box<Story>,
+        verdict: &Verdict,
+        window: &Window,
+        detector: &Detector,
+    ) -> Vec<Event> {
         let settled = story.add(verdict, window, detector, &self.settings);
-        let clear_for = story.clear_since.map(|since| verdict.at.millis_since(since));
+        let clear_for = story
+            .clear_since
+            .map(|since| verdict.at.millis_since(since));
         if clear_for.is_some_and(|millis| millis >= self.hold_millis) {
             return vec![self.resolve(story, verdict.at, detector)];
         }
@@ -208,7 +247,13 @@ impl Lifecycle {
 }
 
 impl Story {
-    fn new(onset: Onset, sequence: u32, verdict: &Verdict, detector: &Detector, settings: &Settings) -> Self {
+    fn new(
+        onset: Onset,
+        sequence: u32,
+        verdict: &Verdict,
+        detector: &Detector,
+        settings: &Settings,
+    ) -> Self {
         let opening = detector.last_second();
         let unit = first_unit(verdict);
         let context = detector.context(unit, opening.is_blind());
@@ -217,7 +262,10 @@ impl Story {
         let normal = detector.normal();
         let mut story = Self {
             incident: Incident {
-                id: IncidentId { opened_at: verdict.at, sequence },
+                id: IncidentId {
+                    opened_at: verdict.at,
+                    sequence,
+                },
                 family: Family::Unknown,
                 subtype: String::new(),
                 severity: Severity::Low,
@@ -265,13 +313,23 @@ impl Story {
     }
 
     /// Comes back after it was resolved.
-    fn resume(&mut self, onset: Onset, verdict: &Verdict, detector: &Detector, settings: &Settings) {
+    fn resume(
+        &mut self,
+        onset: Onset,
+        verdict: &Verdict,
+        detector: &Detector,
+        settings: &Settings,
+    ) {
         let opening = detector.last_second();
         let context = detector.context(self.incident.scale.unit, opening.is_blind());
-        self.past_peak = Count { packets: self.incident.peak_pps, bits: self.incident.peak_bps };
+        self.past_peak = Count {
+            packets: self.incident.peak_pps,
+            bits: self.incident.peak_bps,
+        };
         self.peak = peak_since(onset, verdict, detector);
         self.naming.resume(&opening, detector, &context);
-        self.account.resume(&opening, self.naming.current(), detector);
+        self.account
+            .resume(&opening, self.naming.current(), detector);
         self.incident.pulses += 1;
         self.incident.ended_at = None;
         self.incident.last_above_at = verdict.window.end();
@@ -281,30 +339,69 @@ impl Story {
     }
 
     /// Takes in a window. Says whether the estimate of the peak was just made or replaced.
-    fn add(&mut self, verdict: &Verdict, window: &Window, detector: &Detector, settings: &Settings) -> bool {
-        let settled = self.peak.add(verdict.window, verdict.newest.count, verdict.last_second);
+    fn add(
+        &mut self,
+        verdict: &Verdict,
+        window: &Window,
+        detector: &Detector,
+        settings: &Settings,
+    ) -> bool {
+        let settled = self
+            .peak
+            .add(verdict.window, verdict.newest.count, verdict.last_second);
         self.note_fired(verdict, settings);
-        let fired = |trigger: &&Trigger| self.incident.fired.iter().any(|each| each.trigger.id == trigger.id);
-        let near = verdict.triggers.iter().filter(fired).any(Trigger::is_suspected);
-        let above = verdict.triggers.iter().filter(fired).any(Trigger::newest_is_above);
-        self.clear_since = if near { None } else { self.clear_since.or(Some(verdict.window.end())) };
+        let fired = |trigger: &&Trigger| {
+            self.incident
+                .fired
+                .iter()
+                .any(|each| each.trigger.id == trigger.id)
+        };
+        let near = verdict
+            .triggers
+            .iter()
+            .filter(fired)
+            .any(Trigger::is_suspected);
+        let above = verdict
+            .triggers
+            .iter()
+            .filter(fired)
+            .any(Trigger::newest_is_above);
+        self.clear_since = if near {
+            None
+        } else {
+            self.clear_since.or(Some(verdict.window.end()))
+        };
         if near && above {
             self.incident.last_above_at = verdict.window.end();
         }
         let context = self.context(detector);
-        self.naming.add(window, verdict.newest, near, detector, &context);
+        self.naming
+            .add(window, verdict.newest, near, detector, &context);
         if near {
-            self.account.add(window, verdict.newest, self.naming.current());
+            self.account
+                .add(window, verdict.newest, self.naming.current());
         }
         settled
     }
 
     /// Whether there is something to report now, and why.
-    fn due(&mut self, now: Timestamp, settled: bool, detector: &Detector, settings: &Settings) -> Option<Change> {
+    fn due(
+        &mut self,
+        now: Timestamp,
+        settled: bool,
+        detector: &Detector,
+        settings: &Settings,
+    ) -> Option<Change> {
         let age = now.millis_since(self.incident.opened_at);
         let slow = age >= settings.slow_after_millis || self.incident.fitting_limit.is_some();
-        let period = if slow { settings.slow_update_millis } else { settings.update_millis };
-        let may_change = self.changed_at.is_none_or(|at| now.millis_since(at) >= settings.change_millis);
+        let period = if slow {
+            settings.slow_update_millis
+        } else {
+            settings.update_millis
+        };
+        let may_change = self
+            .changed_at
+            .is_none_or(|at| now.millis_since(at) >= settings.change_millis);
         if may_change && let Some(change) = self.change(settled, detector) {
             return Some(change);
         }
@@ -322,7 +419,9 @@ impl Story {
             return Some(Change::Severity);
         }
         let (now, before) = (self.highest(), self.reported.peak);
-        let grew = |now: u64, before: u64| now.saturating_mul(4) >= before.saturating_mul(5) && now > before;
+        let grew = |now: u64, before: u64| {
+            now.saturating_mul(4) >= before.saturating_mul(5) && now > before
+        };
         let fell = settled && (now.packets < before.packets || now.bits < before.bits);
         if fell || grew(now.packets, before.packets) || grew(now.bits, before.bits) {
             return Some(Change::Peak);
@@ -360,18 +459,31 @@ impl Story {
     /// Remembers triggers that fire for the first time.
     fn note_fired(&mut self, verdict: &Verdict, settings: &Settings) {
         for trigger in verdict.triggers.iter().filter(|trigger| trigger.fires) {
-            if self.incident.fired.iter().any(|fired| fired.trigger.id == trigger.id) {
+            if self
+                .incident
+                .fired
+                .iter()
+                .any(|fired| fired.trigger.id == trigger.id)
+            {
                 continue;
             }
             if self.incident.fired.is_empty() {
                 self.incident.scale = self.scale(trigger, settings);
             }
-            self.incident.fired.push(Fired { trigger: trigger.clone(), at: verdict.at });
+            self.incident.fired.push(Fired {
+                trigger: trigger.clone(),
+                at: verdict.at,
+            });
         }
     }
 
     fn scale(&self, trigger: &Trigger, settings: &Settings) -> Scale {
-        Scale::new(trigger.id.unit(), &trigger.limit, &self.incident.normal, settings.platform_mean_pps)
+        Scale::new(
+            trigger.id.unit(),
+            &trigger.limit,
+            &self.incident.normal,
+            settings.platform_mean_pps,
+        )
     }
 
     /// Copies what the parts know into the incident.
@@ -404,7 +516,10 @@ impl Story {
 
     fn highest(&self) -> Count {
         let peak = self.peak.get();
-        Count { packets: peak.packets.max(self.past_peak.packets), bits: peak.bits.max(self.past_peak.bits) }
+        Count {
+            packets: peak.packets.max(self.past_peak.packets),
+            bits: peak.bits.max(self.past_peak.bits),
+        }
     }
 
     /// The severity: it never falls, but for once, when an estimate of the peak is replaced.
@@ -415,11 +530,24 @@ impl Story {
         }
         let reached = scale.severity(scale.unit.of(self.highest()));
         let estimated = self.incident.peak_is_provisional || self.reported.family.is_none();
-        (if estimated { reached } else { reached.max(self.incident.severity) }, scale)
+        (
+            if estimated {
+                reached
+            } else {
+                reached.max(self.incident.severity)
+            },
+            scale,
+        )
     }
 
     fn vector_set(&self, detector: &Detector) -> Vec<&'static str> {
-        set_of(&self.naming.overall(detector).name(&self.context(detector)).shares)
+        set_of(
+            &self
+                .naming
+                .overall(detector)
+                .name(&self.context(detector))
+                .shares,
+        )
     }
 
     fn to_report(&self) -> Reported {
@@ -428,7 +556,10 @@ impl Story {
             subtype: self.incident.subtype.clone(),
             severity: self.incident.severity,
             vectors: set_of(&self.incident.vectors),
-            peak: Count { packets: self.incident.peak_pps, bits: self.incident.peak_bps },
+            peak: Count {
+                packets: self.incident.peak_pps,
+                bits: self.incident.peak_bps,
+            },
         }
     }
 }
@@ -440,21 +571,33 @@ const JOINED_PERMILLE: u64 = 100;
 /// The vectors with a part worth a report, in a fixed order.
 fn set_of(shares: &[Share]) -> Vec<&'static str> {
     let large = |share: &&Share| share.packets_permille.max(share.bits_permille) >= JOINED_PERMILLE;
-    let mut names: Vec<_> = shares.iter().filter(large).map(|share| share.subtype).collect();
+    let mut names: Vec<_> = shares
+        .iter()
+        .filter(large)
+        .map(|share| share.subtype)
+        .collect();
     names.sort_unstable();
     names
 }
 
 /// The unit of the first trigger that fires: packets before bits.
 fn first_unit(verdict: &Verdict) -> Unit {
-    verdict.triggers.iter().find(|trigger| trigger.fires).map_or(Unit::Packets, |trigger| trigger.id.unit())
+    verdict
+        .triggers
+        .iter()
+        .find(|trigger| trigger.fires)
+        .map_or(Unit::Packets, |trigger| trigger.id.unit())
 }
 
 /// A peak that has seen the windows since the onset.
 fn peak_since(onset: Onset, verdict: &Verdict, detector: &Detector) -> Peak {
     let mut peak = Peak::new(onset.window);
     for (window, judged) in detector.windows_since(onset.window) {
-        let sum = if window == verdict.window { verdict.last_second } else { Count::default() };
+        let sum = if window == verdict.window {
+            verdict.last_second
+        } else {
+            Count::default()
+        };
         peak.add(window, judged.count, sum);
     }
     peak

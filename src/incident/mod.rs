@@ -33,7 +33,12 @@ pub struct IncidentId {
 impl fmt::Display for IncidentId {
     /// `1773567858050-0`: milliseconds since the epoch, and the sequence.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.opened_at.as_nanos() / 1_000_000, self.sequence)
+        write!(
+            f,
+            "{}-{}",
+            self.opened_at.as_nanos() / 1_000_000,
+            self.sequence
+        )
     }
 }
 
@@ -173,7 +178,9 @@ impl Event {
     #[must_use]
     pub const fn incident(&self) -> &Incident {
         match self {
-            Self::Opened(incident) | Self::Updated(incident, _) | Self::Resolved(incident) => incident,
+            Self::Opened(incident) | Self::Updated(incident, _) | Self::Resolved(incident) => {
+                incident
+            }
         }
     }
 }

@@ -92,7 +92,14 @@ impl Naming {
     }
 
     /// Takes in a window. `counts` says whether the last second was near the limit or over it.
-    pub(super) fn add(&mut self, window: &Window, judged: Judged, counts: bool, detector: &Detector, context: &Context) {
+    pub(super) fn add(
+        &mut self,
+        window: &Window,
+        judged: Judged,
+        counts: bool,
+        detector: &Detector,
+        context: &Context,
+    ) {
         self.windows += 1;
         self.running.add(window, judged);
         self.running_counts |= counts;
@@ -114,8 +121,15 @@ impl Naming {
         self.take_second();
         let name = detector.excess(&self.whole).name(context);
         self.current = match self.multi.take() {
-            Some(multi) if name.family != Family::MultiVector && self.multi_seconds >= MULTI_HELD_SECONDS => {
-                Name { family: multi.family, subtype: multi.subtype, ..name }
+            Some(multi)
+                if name.family != Family::MultiVector
+                    && self.multi_seconds >= MULTI_HELD_SECONDS =>
+            {
+                Name {
+                    family: multi.family,
+                    subtype: multi.subtype,
+                    ..name
+                }
             }
             _ => name,
         };
@@ -151,15 +165,26 @@ impl Naming {
             return;
         }
         if self.current.family == Family::MultiVector {
-            let second = candidate.families.get(1).map_or(0, |share| share.packets_permille.max(share.bits_permille));
-            self.multi_weak_seconds = if second < MULTI_LEAVES_PERMILLE { self.multi_weak_seconds + 1 } else { 0 };
+            let second = candidate
+                .families
+                .get(1)
+                .map_or(0, |share| share.packets_permille.max(share.bits_permille));
+            self.multi_weak_seconds = if second < MULTI_LEAVES_PERMILLE {
+                self.multi_weak_seconds + 1
+            } else {
+                0
+            };
             if self.multi_weak_seconds >= MULTI_LEAVES_SECONDS {
                 self.current = candidate;
                 self.multi_weak_seconds = 0;
             }
             return;
         }
-        self.wins = if self.leads(&candidate) { self.wins + 1 } else { 0 };
+        self.wins = if self.leads(&candidate) {
+            self.wins + 1
+        } else {
+            0
+        };
         if self.wins >= WINS || self.current.family == Family::Unknown {
             self.current = candidate;
             self.wins = 0;
@@ -172,7 +197,11 @@ impl Naming {
             return true;
         }
         let share = |family: Family| {
-            candidate.families.iter().find(|share| share.family == family).map_or(0, |share| share.excess.packets)
+            candidate
+                .families
+                .iter()
+                .find(|share| share.family == family)
+                .map_or(0, |share| share.excess.packets)
         };
         let (new, old) = (share(candidate.family), share(self.current.family));
         candidate.family != Family::Unknown && (old == 0 || permille(new, old) >= LEAD_PERMILLE)

@@ -24,10 +24,16 @@ impl Peak {
     pub(super) const fn new(onset: WindowIndex) -> Self {
         Self {
             onset,
-            full: Count { packets: 0, bits: 0 },
+            full: Count {
+                packets: 0,
+                bits: 0,
+            },
             full_windows: 0,
             provisional: None,
-            highest: Count { packets: 0, bits: 0 },
+            highest: Count {
+                packets: 0,
+                bits: 0,
+            },
         }
     }
 
@@ -43,8 +49,10 @@ impl Peak {
         self.full_windows += 1;
         if self.full_windows == PROVISIONAL_AFTER_WINDOWS {
             let per_second = |sum: u64| sum * WINDOWS_PER_SECOND / PROVISIONAL_AFTER_WINDOWS;
-            self.provisional =
-                Some(Count { packets: per_second(self.full.packets), bits: per_second(self.full.bits) });
+            self.provisional = Some(Count {
+                packets: per_second(self.full.packets),
+                bits: per_second(self.full.bits),
+            });
             return true;
         }
         if self.full_windows == WINDOWS_PER_SECOND {
@@ -80,7 +88,10 @@ mod tests {
     use crate::clock::Timestamp;
 
     fn packets(packets: u64) -> Count {
-        Count { packets, bits: packets * 512 }
+        Count {
+            packets,
+            bits: packets * 512,
+        }
     }
 
     /// A steady flood of `rate` packets a window that begins in the middle of window 0.

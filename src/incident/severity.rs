@@ -28,7 +28,11 @@ impl Severity {
     #[must_use]
     pub fn of(peak: u64, base: u64) -> Self {
         let reached = |ratio: u64| peak >= base.saturating_mul(ratio);
-        Self::BANDS.iter().rev().find(|(ratio, _)| reached(*ratio)).map_or(Self::Low, |(_, level)| *level)
+        Self::BANDS
+            .iter()
+            .rev()
+            .find(|(ratio, _)| reached(*ratio))
+            .map_or(Self::Low, |(_, level)| *level)
     }
 
     /// The name used in output.
@@ -78,7 +82,11 @@ impl Scale {
         let platform = platform_mean_pps.filter(|_| unit == Unit::Packets && limit.is_platform());
         let mean = platform.or(own);
         let floor = (limit.value / 10).min(least);
-        Self { unit, base: mean.unwrap_or(0).max(floor).max(1), mean }
+        Self {
+            unit,
+            base: mean.unwrap_or(0).max(floor).max(1),
+            mean,
+        }
     }
 
     /// The one of two figures that is in this scale's unit.

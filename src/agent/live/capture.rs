@@ -64,7 +64,13 @@ impl CaptureThread {
                     if worker.close_until(settled) {
                         worker.note_loss(source.loss()?);
                     }
-                    source.wait_at_most(worker.meter.closes_at().plus_nanos(lag_nanos).millis_until(now));
+                    source.wait_at_most(
+                        worker
+                            .meter
+                            .closes_at()
+                            .plus_nanos(lag_nanos)
+                            .millis_until(now),
+                    );
                     if self.stop.load(Ordering::Relaxed) {
                         break Ok(());
                     }
@@ -134,7 +140,9 @@ impl Worker {
     fn note_loss(&mut self, now: Loss) {
         let window = self.meter.window_mut();
         window.loss.ring += now.ring_drops.saturating_sub(self.loss.ring_drops);
-        window.loss.interface += now.interface_drops.saturating_sub(self.loss.interface_drops);
+        window.loss.interface += now
+            .interface_drops
+            .saturating_sub(self.loss.interface_drops);
         self.loss = now;
     }
 

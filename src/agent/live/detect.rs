@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 
+use super::Sink;
 use super::capture::Delivery;
 use super::timeline::Timeline;
-use super::Sink;
 use crate::capture::counter::{NicQuality, NicReading, WatchedCounter};
 use crate::capture::nic::CounterSource;
 use crate::clock::Timestamp;
@@ -56,7 +56,10 @@ impl DetectThread {
     /// Judges windows until it is told to stop, then resolves what is open.
     pub(super) fn run(mut self) {
         let links = self.spares.len();
-        let mut waiting = Waiting { windows: Vec::new(), passed: vec![None; links] };
+        let mut waiting = Waiting {
+            windows: Vec::new(),
+            passed: vec![None; links],
+        };
         let mut counter = WatchedCounter::new(links, WINDOW_NANOS);
         let mut merged = Window::new(WindowIndex::default(), self.seed);
         let mut captured = vec![0; links];
@@ -67,18 +70,30 @@ impl DetectThread {
             let end = index.end();
             self.collect(&mut waiting, end.plus_nanos(COUNTERS_AFTER_NANOS), None);
             self.read_counters(&mut counter);
-            self.collect(&mut waiting, end.plus_nanos(JUDGED_AFTER_NANOS), Some(index));
+            self.collect(
+                &mut waiting,
+                end.plus_nanos(JUDGED_AFTER_NANOS),
+                Some(index),
+            );
             merged.reset(index);
             captured.fill(0);
             self.merge(&mut waiting, &mut merged, &mut captured);
-            let nic = reading(&mut counter, self.timeline.nanos_of(end), &captured, &mut owed);
+            let nic = reading(
+                &mut counter,
+                self.timeline.nanos_of(end),
+                &captured,
+                &mut owed,
+            );
             if let Some(nic) = nic {
                 merged.loss.interface += nic.missed;
             }
             let now = self.timeline.now();
             let outcome = self.engine.step(&merged, nic, now);
             self.sink.outcome(outcome, now);
-            if index.since(WindowIndex::default()).is_multiple_of(SNAPSHOT_WINDOWS) {
+            if index
+                .since(WindowIndex::default())
+                .is_multiple_of(SNAPSHOT_WINDOWS)
+            {
                 self.snapshot();
             }
             if self.stop.load(Ordering::Relaxed) {
@@ -144,12 +159,17 @@ impl DetectThread {
     }
 
     fn read_counters(&mut self, counter: &mut WatchedCounter) {
-        let Some(source) = &mut self.counters else { return };
+        let Some(source) = &mut self.counters else {
+            return;
+        };
         let before = self.timeline.elapsed_nanos();
         let Ok(links) = source.read() else { return };
         let after = self.timeline.elapsed_nanos();
         for (link, counters) in links.iter().enumerate() {
-            counter.push(link, counters.map(|counters| counters.reading(before, after)));
+            counter.push(
+                link,
+                counters.map(|counters| counters.reading(before, after)),
+            );
         }
     }
 
@@ -176,7 +196,12 @@ impl Waiting {
 
 /// The interfaces' figures for the window, and what is owed from windows that were judged without any: totals stay
 /// exact, only a little later.
-fn reading(counter: &mut WatchedCounter, end_nanos: u64, captured: &[u64], owed: &mut u64) -> Option<NicReading> {
+fn reading(
+    counter: &mut WatchedCounter,
+    end_nanos: u64,
+    captured: &[u64],
+    owed: &mut u64,
+) -> Option<NicReading> {
     let nic = counter.window(end_nanos, captured);
     let late = counter.take_late();
     let Some(mut reading) = nic else {
@@ -186,7 +211,12 @@ fn reading(counter: &mut WatchedCounter, end_nanos: u64, captured: &[u64], owed:
     if let Some(late) = late {
         let judged_by_capture = std::mem::take(owed);
         let missing = late.reading.packets.saturating_sub(judged_by_capture);
-        if let Some(bytes) = late.reading.bytes.saturating_mul(missing).checked_div(late.reading.packets) {
+        if let Some(bytes) = late
+            .reading
+            .bytes
+            .saturating_mul(missing)
+            .checked_div(late.reading.packets)
+        {
             reading.bytes += bytes;
         }
         reading.packets += missing;

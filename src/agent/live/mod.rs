@@ -102,17 +102,28 @@ impl Live {
     /// When an interface cannot be watched, the state directory cannot be used, or the system refuses a thread.
     pub fn start(settings: LiveSettings, sink: Box<dyn Sink>) -> Result<Self, LiveError> {
         let sources = open_sources(&settings.interfaces)?;
-        let watched: Vec<Interface> = sources.iter().map(|source| source.interface().clone()).collect();
+        let watched: Vec<Interface> = sources
+            .iter()
+            .map(|source| source.interface().clone())
+            .collect();
         let mut notices = Vec::new();
-        let state = settings.state_dir.as_ref().map(StateDir::open).transpose()?;
-        let baseline = state.as_ref().and_then(|state| remembered(state, &settings.engine, &mut notices));
+        let state = settings
+            .state_dir
+            .as_ref()
+            .map(StateDir::open)
+            .transpose()?;
+        let baseline = state
+            .as_ref()
+            .and_then(|state| remembered(state, &settings.engine, &mut notices));
         let engine = Engine::new(settings.engine, baseline);
         let limits = *engine.detector().limits();
         let indices: Vec<u32> = watched.iter().map(|interface| interface.index).collect();
         let counters = match CounterSource::open(&indices) {
             Ok(counters) => Some(counters),
             Err(error) => {
-                notices.push(format!("{error}; figures are those of the packets captured"));
+                notices.push(format!(
+                    "{error}; figures are those of the packets captured"
+                ));
                 None
             }
         };
@@ -123,9 +134,19 @@ impl Live {
         let (fail, failures) = sync_channel(sources.len());
         let mut threads = Vec::new();
         let mut spares = Vec::new();
-        let peers = nic::interfaces()?.into_iter().filter_map(|interface| interface.tunnel_peer).collect();
-        let addresses: Vec<IpAddr> = nic::addresses()?.into_iter().map(|local| local.address).collect();
-        let place = Place { addresses, peers, count: settings.count.clone() };
+        let peers = nic::interfaces()?
+            .into_iter()
+            .filter_map(|interface| interface.tunnel_peer)
+            .collect();
+        let addresses: Vec<IpAddr> = nic::addresses()?
+            .into_iter()
+            .map(|local| local.address)
+            .collect();
+        let place = Place {
+            addresses,
+            peers,
+            count: settings.count.clone(),
+        };
         for (link, source) in sources.into_iter().enumerate() {
             let (give_back, spare) = sync_channel(SPARE_WINDOWS + 1);
             for _ in 0..SPARE_WINDOWS {
@@ -134,7 +155,14 @@ impl Live {
                 let _ = give_back.try_send(window);
             }
             spares.push(give_back);
-            let capture = place.capture_thread(link, source, timeline, deliver.clone(), spare, Arc::clone(&stop));
+            let capture = place.capture_thread(
+                link,
+                source,
+                timeline,
+                deliver.clone(),
+                spare,
+                Arc::clone(&stop),
+            );
             let fail = fail.clone();
             threads.push(spawn(format!("ft-capture-{link}"), move || {
                 if let Err(error) = capture.run() {
@@ -147,7 +175,12 @@ impl Live {
         let (snapshots, ledger) = match state {
             Some(state) => {
                 let (snapshots, stored) = sync_channel(1);
-                (Some(snapshots), Some(spawn("ft-ledger".to_owned(), move || store(&state, &stored))?))
+                (
+                    Some(snapshots),
+                    Some(spawn("ft-ledger".to_owned(), move || {
+                        store(&state, &stored)
+                    })?),
+                )
             }
             None => (None, None),
         };
@@ -164,7 +197,14 @@ impl Live {
         };
         threads.push(spawn("ft-detect".to_owned(), move || detect.run())?);
         threads.extend(ledger);
-        Ok(Self { watched, limits, notices, stop, failures, threads })
+        Ok(Self {
+            watched,
+            limits,
+            notices,
+            stop,
+            failures,
+            threads,
+        })
     }
 
     /// The interfaces that are watched.
@@ -228,10 +268,16 @@ impl Place {
         CaptureThread {
             link,
             classify: classify::Settings {
-                vantage: Vantage::Interface { mac: interface.mac, addresses: self.addresses.clone() },
+                vantage: Vantage::Interface {
+                    mac: interface.mac,
+                    addresses: self.addresses.clone(),
+                },
                 tunnel_peers: self.peers.clone(),
             },
-            count: count::Settings { mtu_bytes: interface.mtu_bytes, ..self.count.clone() },
+            count: count::Settings {
+                mtu_bytes: interface.mtu_bytes,
+                ..self.count.clone()
+            },
             source,
             timeline,
             deliveries,
@@ -243,7 +289,11 @@ impl Place {
 
 /// Opens the interfaces named, or the one with the default route.
 fn open_sources(names: &[String]) -> Result<Vec<LiveSource>, LiveError> {
-    let names = if names.is_empty() { vec![default_interface()?] } else { names.to_vec() };
+    let names = if names.is_empty() {
+        vec![default_interface()?]
+    } else {
+        names.to_vec()
+    };
     let mut sources = Vec::with_capacity(names.len());
     for name in names {
         sources.push(LiveSource::open(&live::Settings::new(name))?);
@@ -257,13 +307,20 @@ fn default_interface() -> Result<String, LiveError> {
     if let Some(interface) = nic::default_route_interface()? {
         return Ok(interface.name);
     }
-    let mut available: Vec<String> = nic::interfaces()?.into_iter().map(|interface| interface.name).collect();
+    let mut available: Vec<String> = nic::interfaces()?
+        .into_iter()
+        .map(|interface| interface.name)
+        .collect();
     available.sort_unstable();
     Err(CaptureError::NoDefaultRoute { available }.into())
 }
 
 /// What was learned before, if it can be used. What cannot is set aside and said.
-fn remembered(state: &StateDir, settings: &engine::Settings, notices: &mut Vec<String>) -> Option<Baseline> {
+fn remembered(
+    state: &StateDir,
+    settings: &engine::Settings,
+    notices: &mut Vec<String>,
+) -> Option<Baseline> {
     let stored = match state.load_baseline() {
         Ok(stored) => stored?,
         Err(error) => {
@@ -291,5 +348,8 @@ fn store(state: &StateDir, snapshots: &Receiver<BaselineState>) {
 }
 
 fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, LiveError> {
-    thread::Builder::new().name(name.clone()).spawn(run).map_err(|source| LiveError::Thread { name, source })
+    thread::Builder::new()
+        .name(name.clone())
+        .spawn(run)
+        .map_err(|source| LiveError::Thread { name, source })
 }

@@ -18,7 +18,10 @@ pub(super) struct Timeline {
 impl Timeline {
     /// A timeline that begins now.
     pub(super) fn new() -> Self {
-        Self { origin: clock::monotonic(), origin_at: clock::now() }
+        Self {
+            origin: clock::monotonic(),
+            origin_at: clock::now(),
+        }
     }
 
     /// What time it is.
@@ -59,12 +62,19 @@ pub(super) struct Steady {
 
 impl Steady {
     pub(super) const fn new(timeline: Timeline) -> Self {
-        Self { timeline, ahead_nanos: 0, behind_nanos: 0 }
+        Self {
+            timeline,
+            ahead_nanos: 0,
+            behind_nanos: 0,
+        }
     }
 
     /// The stamp on the timeline, as far as we know.
     pub(super) const fn at(&self, stamp: Timestamp) -> Timestamp {
-        let moved = stamp.as_nanos().saturating_sub(self.ahead_nanos).saturating_add(self.behind_nanos);
+        let moved = stamp
+            .as_nanos()
+            .saturating_sub(self.ahead_nanos)
+            .saturating_add(self.behind_nanos);
         Timestamp::from_nanos(moved)
     }
 
@@ -103,7 +113,10 @@ mod tests {
             let now = timeline.now();
             let stepped = Timestamp::from_seconds(now.as_seconds().saturating_add_signed(step));
             let at = steady.check(stepped);
-            assert!(at.nanos_since(now) < AHEAD_NANOS && at >= now, "{step}: {at} against {now}");
+            assert!(
+                at.nanos_since(now) < AHEAD_NANOS && at >= now,
+                "{step}: {at} against {now}"
+            );
             let later = steady.at(stepped.plus_nanos(1_000));
             assert_eq!(later.nanos_since(at), 1_000, "{step}");
         }
