@@ -8,8 +8,13 @@ use ftagent::classify::{Classifier, Settings, Vantage};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
-    let classifier = Classifier::new(Settings { vantage: Vantage::Hosts(Vec::new()), tunnel_peers: Vec::new() });
-    let Ok(mut reader) = CaptureReader::new(input, "fuzzed") else { return };
+    let classifier = Classifier::new(Settings {
+        vantage: Vantage::Hosts(Vec::new()),
+        tunnel_peers: Vec::new(),
+    });
+    let Ok(mut reader) = CaptureReader::new(input, "fuzzed") else {
+        return;
+    };
     // No record is shorter than a byte: a reader that hands out more frames than that does not move on.
     for _ in 0..=input.len() {
         match reader.next() {

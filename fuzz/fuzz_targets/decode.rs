@@ -5,7 +5,9 @@
 use std::net::IpAddr;
 
 use ftagent::capture::{Frame, LinkType};
-use ftagent::classify::{Classifier, Content, Fragment, Sample, Settings, TrafficClass, Undecodable, Vantage};
+use ftagent::classify::{
+    Classifier, Content, Fragment, Sample, Settings, TrafficClass, Undecodable, Vantage,
+};
 use ftagent::clock::Timestamp;
 use libfuzzer_sys::fuzz_target;
 
@@ -16,7 +18,9 @@ const PEER: [u8; 4] = [198, 51, 100, 7];
 
 // The first byte is the link type, the second how much longer the frame was on the wire, in units of 16 bytes.
 fuzz_target!(|input: &[u8]| {
-    let [link, missing, data @ ..] = input else { return };
+    let [link, missing, data @ ..] = input else {
+        return;
+    };
     let link = match link % 6 {
         0 => LinkType::Ethernet,
         1 => LinkType::RawIp,
@@ -26,11 +30,25 @@ fuzz_target!(|input: &[u8]| {
         _ => LinkType::LinuxCooked2,
     };
     let wire_bytes = u32::try_from(data.len()).unwrap() + u32::from(*missing) * 16;
-    let frame = Frame { at: Timestamp::from_seconds(1), link, wire_bytes, data };
-    let interface = Vantage::Interface { mac: Some(OUR_MAC), addresses: vec![IpAddr::from(HOST)] };
-    let file = Vantage::Hosts(vec!["203.0.113.0/24".parse().unwrap(), "2001:db8::/32".parse().unwrap()]);
+    let frame = Frame {
+        at: Timestamp::from_seconds(1),
+        link,
+        wire_bytes,
+        data,
+    };
+    let interface = Vantage::Interface {
+        mac: Some(OUR_MAC),
+        addresses: vec![IpAddr::from(HOST)],
+    };
+    let file = Vantage::Hosts(vec![
+        "203.0.113.0/24".parse().unwrap(),
+        "2001:db8::/32".parse().unwrap(),
+    ]);
     for (vantage, tunnel_peers) in [(interface, vec![IpAddr::from(PEER)]), (file, Vec::new())] {
-        let classifier = Classifier::new(Settings { vantage, tunnel_peers });
+        let classifier = Classifier::new(Settings {
+            vantage,
+            tunnel_peers,
+        });
         if let Ok(sample) = classifier.classify(&frame) {
             check(&sample, &frame);
         }
@@ -39,10 +57,16 @@ fuzz_target!(|input: &[u8]| {
 
 fn check(sample: &Sample, frame: &Frame<'_>) {
     assert_eq!((sample.at, sample.wire_bytes), (frame.at, frame.wire_bytes));
-    assert_eq!(sample.service.is_some(), sample.class == TrafficClass::UdpReflected);
+    assert_eq!(
+        sample.service.is_some(),
+        sample.class == TrafficClass::UdpReflected
+    );
     if let Some(service) = sample.service {
         assert!(service.ports().contains(&sample.source_port));
-        assert!(matches!(sample.content, Content::Unrecognised) || sample.content == Content::Answer(service));
+        assert!(
+            matches!(sample.content, Content::Unrecognised)
+                || sample.content == Content::Answer(service)
+        );
     }
     if matches!(sample.fragment, Fragment::Later { .. }) {
         assert_eq!(sample.class, TrafficClass::Fragment);
@@ -50,14 +74,20 @@ fn check(sample: &Sample, frame: &Frame<'_>) {
     if sample.class.is_tcp() {
         assert_eq!(sample.protocol, 6);
     } else {
-        assert_eq!((sample.flags, sample.sequence, sample.acknowledgement), (0, 0, 0));
+        assert_eq!(
+            (sample.flags, sample.sequence, sample.acknowledgement),
+            (0, 0, 0)
+        );
     }
     if sample.class.is_udp() {
         assert_eq!(sample.protocol, 17);
     }
     if sample.class == TrafficClass::NotIp {
         assert!(sample.source.is_unspecified() && sample.destination.is_unspecified());
-        assert_eq!((sample.protocol, sample.inner, sample.flaw), (0, None, None));
+        assert_eq!(
+            (sample.protocol, sample.inner, sample.flaw),
+            (0, None, None)
+        );
     }
     if sample.flaw == Some(Undecodable::TunnelDepth) {
         assert!(sample.inner.is_some());
