@@ -20,7 +20,10 @@ fn random(count: usize) -> Vec<u64> {
     (0..count as u64).map(|value| hash.word(value)).collect()
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "random bits, any of them will do")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "random bits, any of them will do"
+)]
 fn v4(value: u64) -> IpAddr {
     IpAddr::V4(Ipv4Addr::from_bits(value as u32))
 }
@@ -45,9 +48,16 @@ fn fill(tally: &mut SourceTally, sources: &[IpAddr]) {
 /// Filling a window at line rate and emptying it, by who sends.
 fn sources(c: &mut Criterion) {
     let mut group = c.benchmark_group("sources");
-    group.throughput(Throughput::Elements(WINDOW_PACKETS as u64)).sample_size(20);
+    group
+        .throughput(Throughput::Elements(WINDOW_PACKETS as u64))
+        .sample_size(20);
     let packets = random(WINDOW_PACKETS);
-    let from = |sender: &dyn Fn(u64) -> IpAddr| packets.iter().map(|value| sender(*value)).collect::<Vec<_>>();
+    let from = |sender: &dyn Fn(u64) -> IpAddr| {
+        packets
+            .iter()
+            .map(|value| sender(*value))
+            .collect::<Vec<_>>()
+    };
     let senders = [
         ("random_v4", from(&v4)),
         ("65536_v4", from(&|value| v4(value % 65_536))),
@@ -85,8 +95,12 @@ fn closing(c: &mut Criterion) {
         group.bench_function(format!("absorb_{name}_into_full"), |b| {
             b.iter(|| summary.absorb(black_box(tally), |_| true));
         });
-        group.bench_function(format!("distinct_of_{name}"), |b| b.iter(|| black_box(tally).distinct()));
-        group.bench_function(format!("largest_of_{name}"), |b| b.iter(|| black_box(&summary).largest(20)));
+        group.bench_function(format!("distinct_of_{name}"), |b| {
+            b.iter(|| black_box(tally).distinct())
+        });
+        group.bench_function(format!("largest_of_{name}"), |b| {
+            b.iter(|| black_box(&summary).largest(20))
+        });
         let mut merged = SourceTally::new(SEED);
         group.bench_function(format!("merge_{name}_into_empty"), |b| {
             b.iter(|| {
@@ -99,11 +113,19 @@ fn closing(c: &mut Criterion) {
 }
 
 /// Filling a window's port histogram and emptying it.
-#[expect(clippy::cast_possible_truncation, reason = "random bits, any of them will do")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "random bits, any of them will do"
+)]
 fn ports(c: &mut Criterion) {
     let mut group = c.benchmark_group("ports");
-    group.throughput(Throughput::Elements(WINDOW_PACKETS as u64)).sample_size(20);
-    let random: Vec<u16> = random(WINDOW_PACKETS).into_iter().map(|value| value as u16).collect();
+    group
+        .throughput(Throughput::Elements(WINDOW_PACKETS as u64))
+        .sample_size(20);
+    let random: Vec<u16> = random(WINDOW_PACKETS)
+        .into_iter()
+        .map(|value| value as u16)
+        .collect();
     for (name, ports) in [("random", random), ("one", vec![443; WINDOW_PACKETS])] {
         let mut histogram = PortHistogram::new();
         group.bench_function(name, |b| {
@@ -126,7 +148,10 @@ fn flows(c: &mut Criterion) {
     group.sample_size(20);
     group.bench_function("admit", |b| {
         let mut history = FlowHistory::new();
-        packets.iter().take(50_000).for_each(|flow| bitmap.insert(*flow));
+        packets
+            .iter()
+            .take(50_000)
+            .for_each(|flow| bitmap.insert(*flow));
         b.iter(|| history.admit(1, black_box(&bitmap)));
     });
     group.throughput(Throughput::Elements(WINDOW_PACKETS as u64));

@@ -112,9 +112,15 @@ impl<A: Address> HeavyHitters<A> {
 
     #[inline]
     fn try_put(&mut self, hash: u64, address: A, packets: u64, missed: u64, assumed: u64) -> bool {
-        let new = Counter { address, packets: 0, missed: self.level };
+        let new = Counter {
+            address,
+            packets: 0,
+            missed: self.level,
+        };
         let same = move |counter: &Counter<A>| counter.address == address;
-        let Some(counter) = self.table.find_or_insert(hash, same, new) else { return false };
+        let Some(counter) = self.table.find_or_insert(hash, same, new) else {
+            return false;
+        };
         let was_tall = counter.height(self.level) > 1;
         counter.packets += packets;
         counter.missed = counter.missed + missed - assumed;
@@ -138,7 +144,8 @@ impl<A: Address> HeavyHitters<A> {
             tall += usize::from(height > 1);
             height > 0
         };
-        self.table.retain(keep, |counter| counter.address.hash(seeded));
+        self.table
+            .retain(keep, |counter| counter.address.hash(seeded));
         self.tall = tall;
     }
 
@@ -150,7 +157,10 @@ impl<A: Address> HeavyHitters<A> {
         for (height, counter) in self.heights.iter_mut().zip(self.table.entries()) {
             *height = counter.height(self.level);
         }
-        *self.heights.select_nth_unstable_by(self.kept, |a, b| b.cmp(a)).1
+        *self
+            .heights
+            .select_nth_unstable_by(self.kept, |a, b| b.cmp(a))
+            .1
     }
 }
 

@@ -502,7 +502,11 @@ fn count<A: Address>(
         class,
         first: true,
     };
-    match table.find_or_insert(hash, move |entry| entry.first && entry.address == address, new) {
+    match table.find_or_insert(
+        hash,
+        move |entry| entry.first && entry.address == address,
+        new,
+    ) {
         Some(entry) if entry.class == class => {
             entry.packets = entry.packets.saturating_add(packets)
         }

@@ -122,7 +122,8 @@ impl<E: Copy> Table<E> {
     #[inline(never)]
     fn search_on(&self, home: usize, hash: u64, is: impl Fn(&E) -> bool + Copy) -> Place {
         let last = self.tags.len() - 1;
-        let place = (1..self.reach).find_map(|step| self.search_group((home + step) & last, hash, is));
+        let place =
+            (1..self.reach).find_map(|step| self.search_group((home + step) & last, hash, is));
         place.unwrap_or(Place::None)
     }
 
