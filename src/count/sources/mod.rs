@@ -356,7 +356,7 @@ impl SourceSummary {
                 list(
                     entry.address,
                     entry.packets,
-                    heavy.level().min(self.blurred),
+                    heavy.unseen().min(self.blurred),
                 );
             }
         }
