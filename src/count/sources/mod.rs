@@ -18,7 +18,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use self::distinct::DistinctSketch;
 use self::heavy::HeavyHitters;
-use self::table::Table;
+use self::table::{Glance, Table};
 use super::hash::Seeded;
 use crate::classify::TrafficClass;
 
@@ -149,16 +149,34 @@ impl SourceTally {
         match source {
             IpAddr::V4(address) => {
                 let hash = address.hash(self.seeded);
-                if !count(&mut self.v4, self.seeded, hash, address, class, packets) {
-                    self.sketches.add_v4(hash, address, u64::from(packets));
+                match self.v4.glance(hash, |entry| entry.is_first(address, class)) {
+                    Glance::Found(entry) => entry.packets = entry.packets.saturating_add(packets),
+                    Glance::Refused => self.sketches.add_v4(hash, address, u64::from(packets)),
+                    Glance::Unclear => self.add_v4(hash, address, class, packets),
                 }
             }
             IpAddr::V6(address) => {
                 let hash = address.hash(self.seeded);
-                if !count(&mut self.v6, self.seeded, hash, address, class, packets) {
-                    self.sketches.add_v6(hash, address, u64::from(packets));
+                match self.v6.glance(hash, |entry| entry.is_first(address, class)) {
+                    Glance::Found(entry) => entry.packets = entry.packets.saturating_add(packets),
+                    Glance::Refused => self.sketches.add_v6(hash, address, u64::from(packets)),
+                    Glance::Unclear => self.add_v6(hash, address, class, packets),
                 }
             }
+        }
+    }
+
+    #[inline(never)]
+    fn add_v4(&mut self, hash: u64, address: Ipv4Addr, class: TrafficClass, packets: u32) {
+        if !count(&mut self.v4, self.seeded, hash, address, class, packets) {
+            self.sketches.add_v4(hash, address, u64::from(packets));
+        }
+    }
+
+    #[inline(never)]
+    fn add_v6(&mut self, hash: u64, address: Ipv6Addr, class: TrafficClass, packets: u32) {
+        if !count(&mut self.v6, self.seeded, hash, address, class, packets) {
+            self.sketches.add_v6(hash, address, u64::from(packets));
         }
     }
 
@@ -460,6 +478,14 @@ impl Address for Ipv6Addr {
     #[inline]
     fn hash_in(self, class: TrafficClass, seeded: Seeded) -> u64 {
         seeded.pair(seeded.wide(self.to_bits()), class as u64 + 1)
+    }
+}
+
+impl<A: Address> ClassCount<A> {
+    /// Whether it counts this class as the first one of this address.
+    #[inline]
+    fn is_first(&self, address: A, class: TrafficClass) -> bool {
+        self.first && self.class == class && self.address == address
     }
 }
 
