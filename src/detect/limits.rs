@@ -599,14 +599,4 @@ mod tests {
             (Some(u64::MAX), Some(u64::MAX))
         );
     }
-
-    #[test]
-    fn numbers_are_written_for_people() {
-        let written: Vec<String> = [0, 999, 1_000, 12_034, 1_000_000_007]
-            .map(|n| Thousands(n).to_string())
-            .to_vec();
-        assert_eq!(written, ["0", "999", "1,000", "12,034", "1,000,000,007"]);
-        assert_eq!(Percent(1_250).to_string(), "125");
-        assert_eq!(Percent(905).to_string(), "90.5");
-    }
 }
