@@ -12,7 +12,7 @@ use crate::classify::{TrafficClass, Undecodable};
 use crate::count::{Tally, TrafficSecond};
 use crate::detect::permille;
 use crate::engine::Outcome;
-use crate::incident::{Event, Explanation, Incident, explain};
+use crate::incident::{Event, Explanation, Incident};
 use crate::words::{Bits, Duration, Thousands};
 
 /// The version of every JSON object we print. It changes when a field goes or changes its meaning.
@@ -158,7 +158,7 @@ impl<W: Write> Reporter for Listing<W> {
         for event in &outcome.events {
             writeln!(self.out, "{}", sentence(event))?;
             if self.explain && !matches!(event, Event::Updated(..)) {
-                write_explanation(&mut self.out, &explain(event.incident()))?;
+                write_explanation(&mut self.out, &Explanation::of(event.incident()))?;
             }
         }
         match outcome.second {
@@ -516,7 +516,7 @@ impl ExplanationLine {
         let Explanation {
             sentences,
             otherwise,
-        } = explain(incident);
+        } = Explanation::of(incident);
         Self {
             sentences,
             otherwise,

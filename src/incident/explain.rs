@@ -18,20 +18,22 @@ pub struct Explanation {
     pub otherwise: Vec<String>,
 }
 
-/// Explains an incident.
-#[must_use]
-pub fn explain(incident: &Incident) -> Explanation {
-    let mut sentences = vec![seen(incident)];
-    sentences.extend(opened(incident));
-    sentences.push(normal(incident));
-    sentences.push(severity(incident));
-    sentences.extend(named(incident));
-    sentences.push(confidence(incident));
-    sentences.push(sources(incident));
-    sentences.extend(caveats(incident));
-    Explanation {
-        sentences,
-        otherwise: otherwise(incident),
+impl Explanation {
+    /// Explains an incident.
+    #[must_use]
+    pub fn of(incident: &Incident) -> Self {
+        let mut sentences = vec![seen(incident)];
+        sentences.extend(opened(incident));
+        sentences.push(normal(incident));
+        sentences.push(severity(incident));
+        sentences.extend(named(incident));
+        sentences.push(confidence(incident));
+        sentences.push(sources(incident));
+        sentences.extend(caveats(incident));
+        Self {
+            sentences,
+            otherwise: otherwise(incident),
+        }
     }
 }
 
