@@ -10,7 +10,7 @@ use crate::agent::Summary;
 use crate::capture::CaptureError;
 use crate::classify::{TrafficClass, Undecodable};
 use crate::count::{Tally, TrafficSecond};
-use crate::detect::permille;
+use crate::detect::{FamilyShare, permille};
 use crate::engine::Outcome;
 use crate::incident::{Event, Explanation, Incident};
 use crate::words::{Bits, Duration, Thousands};
@@ -490,13 +490,17 @@ const fn unit_name(unit: crate::detect::Unit) -> &'static str {
 struct ExplanationLine {
     sentences: Vec<String>,
     otherwise: Vec<String>,
+    severity_unit: &'static str,
     severity_base: u64,
     severity_mean: Option<u64>,
+    severity_worse_from: Option<u64>,
+    severity_milder_below: Option<u64>,
     baseline_p99_pps: Option<u64>,
     baseline_p99_bps: Option<u64>,
     excess_packets: u64,
     excess_bits: u64,
     families: Vec<FamilyLine>,
+    runner_up: Option<FamilyLine>,
     purity_pct: f64,
     evidence_pct: f64,
     sample_pct: f64,
@@ -511,30 +515,39 @@ struct FamilyLine {
     bits_pct: f64,
 }
 
+impl FamilyLine {
+    fn of(share: &FamilyShare) -> Self {
+        Self {
+            family: share.family.name(),
+            packets_pct: percent(share.packets_permille),
+            bits_pct: percent(share.bits_permille),
+        }
+    }
+}
+
 impl ExplanationLine {
     fn of(incident: &Incident) -> Self {
         let Explanation {
             sentences,
             otherwise,
+            runner_up,
+            worse_from,
+            milder_below,
         } = Explanation::of(incident);
         Self {
             sentences,
             otherwise,
+            severity_unit: unit_name(incident.scale.unit),
             severity_base: incident.scale.base,
             severity_mean: incident.scale.mean,
+            severity_worse_from: worse_from,
+            severity_milder_below: milder_below,
             baseline_p99_pps: incident.normal.p99_pps,
             baseline_p99_bps: incident.normal.p99_bps,
             excess_packets: incident.excess.packets,
             excess_bits: incident.excess.bits,
-            families: incident
-                .families
-                .iter()
-                .map(|share| FamilyLine {
-                    family: share.family.name(),
-                    packets_pct: percent(share.packets_permille),
-                    bits_pct: percent(share.bits_permille),
-                })
-                .collect(),
+            families: incident.families.iter().map(FamilyLine::of).collect(),
+            runner_up: runner_up.as_ref().map(FamilyLine::of),
             purity_pct: percent(incident.confidence.purity_permille),
             evidence_pct: percent(incident.confidence.evidence_permille),
             sample_pct: percent(incident.confidence.sample_permille),

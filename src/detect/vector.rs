@@ -307,7 +307,7 @@ pub const NAMED_PERMILLE: u64 = 400;
 pub const MULTI_PERMILLE: u64 = 250;
 
 /// ... over more than this many captured packets.
-pub(super) const MULTI_PACKETS: u64 = 200;
+pub const MULTI_PACKETS: u64 = 200;
 
 /// Each of several subtypes of one family needs this share of the family, in permille, to be named beside the largest.
 pub(super) const JOINED_PERMILLE: u64 = 250;

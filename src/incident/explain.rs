@@ -5,8 +5,9 @@
 //! explanation can be given long after the traffic is gone.
 
 use super::{Incident, Severity};
+use crate::count::Count;
 use crate::detect::baseline::Unit;
-use crate::detect::{Family, MULTI_PERMILLE, NAMED_PERMILLE};
+use crate::detect::{Family, FamilyShare, MULTI_PACKETS, MULTI_PERMILLE, NAMED_PERMILLE};
 use crate::words::{Bits, Duration, Percent, Thousands};
 
 /// Why an incident is what it is.
@@ -16,7 +17,16 @@ pub struct Explanation {
     pub sentences: Vec<String>,
     /// What would have led to another verdict.
     pub otherwise: Vec<String>,
+    /// The largest family that the name does not already say.
+    pub runner_up: Option<FamilyShare>,
+    /// The peak from which on it would be more severe, in the unit of the incident's scale; `None` when nothing is.
+    pub worse_from: Option<u64>,
+    /// The peak below which it would be less severe; `None` when nothing is.
+    pub milder_below: Option<u64>,
 }
+
+/// Fewer packets than this make no source worth naming: what the source lists ask for, too, once they are estimates.
+const STANDS_OUT_PACKETS: u64 = 10;
 
 impl Explanation {
     /// Explains an incident.
@@ -30,54 +40,75 @@ impl Explanation {
         sentences.push(confidence(incident));
         sentences.push(sources(incident));
         sentences.extend(caveats(incident));
+        let (milder, worse) = neighbours(incident);
         Self {
             sentences,
             otherwise: otherwise(incident),
+            runner_up: runner_up(incident).copied(),
+            worse_from: worse.map(|(from, _)| from),
+            milder_below: milder.map(|(below, _)| below),
         }
     }
 }
 
 /// A rate in words: `12,400 packets/s` or `1.7 Gbit/s`.
 fn rate(value: u64, unit: Unit) -> String {
+    format!("{}/s", amount(value, unit))
+}
+
+/// An amount in words: `12,400 packets` or `1.7 Gbit`.
+fn amount(value: u64, unit: Unit) -> String {
     match unit {
-        Unit::Packets => format!("{} packets/s", Thousands(value)),
-        Unit::Bits => format!("{}/s", Bits(value)),
+        Unit::Packets if value == 1 => "1 packet".to_owned(),
+        Unit::Packets => format!("{} packets", Thousands(value)),
+        Unit::Bits => Bits(value).to_string(),
     }
 }
 
-fn seen(incident: &Incident) -> String {
-    let peak = format!(
+/// Both rates: `12,400 packets/s and 1.7 Gbit/s`.
+fn rates(packets: u64, bits: u64) -> String {
+    format!(
         "{} and {}",
-        rate(incident.peak_pps, Unit::Packets),
-        rate(incident.peak_bps, Unit::Bits)
-    );
+        rate(packets, Unit::Packets),
+        rate(bits, Unit::Bits)
+    )
+}
+
+/// Both shares: `25 % of packets and 2.5 % of bits`.
+fn shares(packets_permille: u64, bits_permille: u64) -> String {
+    format!(
+        "{} of packets and {} of bits",
+        Percent(packets_permille),
+        Percent(bits_permille)
+    )
+}
+
+fn seen(incident: &Incident) -> String {
+    let peak = rates(incident.peak_pps, incident.peak_bps);
     let origin = if incident.from_interface {
-        "by the interface's counters"
+        "as the interface counted"
     } else {
         "as captured"
     };
     let estimate = if incident.peak_is_provisional {
-        ", an estimate from less than a second"
+        ", estimated from less than a second"
     } else {
         ""
     };
     let came_back = match incident.pulses {
         0 => String::new(),
-        1 => ", and came back once".to_owned(),
-        pulses => format!(", and came back {pulses} times"),
+        1 => " It ended once in between and came back.".to_owned(),
+        pulses => format!(" It ended {pulses} times in between and came back."),
     };
-    match incident.ended_at {
+    let when = match incident.ended_at {
         Some(ended_at) => format!(
-            "From {} to {} ({}) inbound traffic reached {peak}, {origin}{estimate}{came_back}.",
-            incident.started_at,
-            ended_at,
+            "It lasted {}, from {} to {ended_at}.",
             Duration(ended_at.millis_since(incident.started_at)),
+            incident.started_at,
         ),
-        None => format!(
-            "Since {} inbound traffic has reached {peak}, {origin}{estimate}{came_back}.",
-            incident.started_at
-        ),
-    }
+        None => format!("It goes on since {}.", incident.started_at),
+    };
+    format!("Inbound traffic peaked at {peak}, {origin}{estimate}. {when}{came_back}")
 }
 
 fn opened(incident: &Incident) -> Vec<String> {
@@ -89,22 +120,22 @@ fn opened(incident: &Incident) -> Vec<String> {
         .map(|(position, fired)| {
             let trigger = &fired.trigger;
             let unit = trigger.id.unit();
-            let crossed = format!(
-                "{} in one second crossed the limit of {} ({}; trigger {}, {})",
-                rate(trigger.value, unit),
+            let how = if trigger.id.is_set() {
+                "a set limit opens at once"
+            } else {
+                "a learned limit opens after three of four windows of 50 ms"
+            };
+            let reached = format!(
+                "{} in one second reached the limit of {}, {} (trigger {}: {how})",
+                amount(trigger.value, unit),
                 rate(trigger.limit.value, unit),
                 trigger.limit.origin,
                 trigger.id.name(),
-                if trigger.id.is_set() {
-                    "which opens at once"
-                } else {
-                    "confirmed over three of four windows"
-                },
             );
             if position == 0 {
-                format!("It was recognised {delay} after its first packet: {crossed}.")
+                format!("Recognised {delay} after its first packet: {reached}.")
             } else {
-                format!("At {} also {crossed}.", fired.at)
+                format!("At {} another limit was crossed: {reached}.", fired.at)
             }
         })
         .collect()
@@ -114,14 +145,14 @@ fn normal(incident: &Incident) -> String {
     let normal = &incident.normal;
     match (normal.mean_pps, normal.p99_pps) {
         (Some(mean), Some(p99)) => format!(
-            "Normal when it opened: {} on average, 99 % of seconds at or below {} ({} and {}).",
-            rate(mean, Unit::Packets),
+            "Normal before it: {} on average; 99 % of seconds at or below {} and {}.",
+            rates(mean, normal.mean_bps.unwrap_or(0)),
             rate(p99, Unit::Packets),
-            rate(normal.mean_bps.unwrap_or(0), Unit::Bits),
             rate(normal.p99_bps.unwrap_or(0), Unit::Bits),
         ),
-        _ => "What is normal here was not known yet: everything seen counts as above normal."
-            .to_owned(),
+        _ => {
+            "What is normal here was not known yet, so all of it counts as above normal.".to_owned()
+        }
     }
 }
 
@@ -133,8 +164,8 @@ fn severity(incident: &Incident) -> String {
             .map_or(0, |fired| fired.trigger.limit.value);
         let unit = incident.scale.unit;
         return format!(
-            "Severity low: the limit of {} lies below what is normal here and nothing above normal was found; {} would \
-             fit.",
+            "Severity low: the limit of {} lies below what is normal here, and nothing above normal was found. A limit \
+             of {} would fit.",
             rate(limit, unit),
             rate(fitting, unit),
         );
@@ -145,10 +176,10 @@ fn severity(incident: &Incident) -> String {
     let base = match scale.mean {
         Some(mean) if mean == scale.base => "the mean of quiet seconds".to_owned(),
         Some(mean) => format!(
-            "the least base for this limit; the mean of quiet seconds is {}",
+            "the least that counts as normal with this limit; the mean of quiet seconds is {}",
             rate(mean, scale.unit)
         ),
-        None => "the least base for this limit; no mean is known yet".to_owned(),
+        None => "the least that counts as normal with this limit; no mean is known yet".to_owned(),
     };
     format!(
         "Severity {}: the peak is {}.{} times {} ({base}).",
@@ -174,37 +205,36 @@ fn named(incident: &Incident) -> Vec<String> {
             .iter()
             .map(|share| {
                 format!(
-                    "{} {} of the packets and {} of the bits",
+                    "{} has {}",
                     share.subtype,
-                    Percent(share.packets_permille),
-                    Percent(share.bits_permille)
+                    shares(share.packets_permille, share.bits_permille)
                 )
             })
             .collect();
         sentences.push(format!(
-            "Of {} packets above normal ({}): {}.",
-            Thousands(incident.excess.packets),
+            "Above normal were {} ({}): {}.",
+            amount(incident.excess.packets, Unit::Packets),
             Bits(incident.excess.bits),
             parts.join("; "),
         ));
     }
+    let second = match runner_up(incident) {
+        Some(second) => format!(
+            "the runner-up is {} with {}",
+            second.family,
+            shares(second.packets_permille, second.bits_permille)
+        ),
+        None => "there is no runner-up".to_owned(),
+    };
     sentences.push(format!(
-        "That makes it {} ({}).",
+        "That makes it {}/{}; {second}.",
         incident.family, incident.subtype
     ));
-    if let Some(second) = runner_up(incident) {
-        sentences.push(format!(
-            "Next comes {} with {} of the packets and {} of the bits.",
-            second.family,
-            Percent(second.packets_permille),
-            Percent(second.bits_permille),
-        ));
-    }
     sentences
 }
 
 /// The largest family that the name does not already say.
-fn runner_up(incident: &Incident) -> Option<&crate::detect::FamilyShare> {
+fn runner_up(incident: &Incident) -> Option<&FamilyShare> {
     let named = if incident.family == Family::MultiVector {
         2
     } else {
@@ -219,32 +249,47 @@ fn runner_up(incident: &Incident) -> Option<&crate::detect::FamilyShare> {
 
 fn confidence(incident: &Incident) -> String {
     let confidence = &incident.confidence;
-    let why = match confidence.evidence_permille {
+    let evidence = match confidence.evidence_permille {
         1_000 => "payload or behaviour prove it",
         850 => "headers alone say it",
         700 => "normal is not known",
-        _ => "nothing reached the share that a name needs",
+        _ => return "Confidence 0 %: nothing has the share that a name needs.".to_owned(),
     };
     let cap = confidence
         .cap
-        .map(|(most, why)| format!("; at most {most} %, because of {why}"))
+        .map(|(most, why)| format!("; at most {most} %: {why}"))
         .unwrap_or_default();
-    format!("Confidence {} %: {why}{cap}.", confidence.percent)
+    format!(
+        "Confidence {} %: the name explains {} of the excess, x {} because {evidence}, x {} for the size of the \
+         sample{cap}.",
+        confidence.percent,
+        Percent(confidence.purity_permille),
+        Percent(confidence.evidence_permille),
+        Percent(confidence.sample_permille),
+    )
 }
 
 fn sources(incident: &Incident) -> String {
     let exact = if incident.sources.exact { "" } else { "about " };
     let count = incident.sources.count;
-    let list = match incident.top_sources.as_slice() {
-        [] => "; none of them stands out".to_owned(),
+    let plural = if count == 1 { "source" } else { "sources" };
+    let largest = match incident.top_sources.as_slice() {
+        [] => "none of them stands out".to_owned(),
+        [largest, ..] if largest.packets < STANDS_OUT_PACKETS => format!(
+            "none sent more than {}",
+            amount(largest.packets, Unit::Packets)
+        ),
         [largest, ..] => format!(
-            "; the largest is {} with {} packets",
+            "{} sent most, {}{}",
             largest.address,
-            Thousands(largest.packets)
+            if largest.error > 0 { "at most " } else { "" },
+            amount(largest.packets, Unit::Packets)
         ),
     };
-    let plural = if count == 1 { "source" } else { "sources" };
-    format!("It came from {exact}{} {plural}{list}.", Thousands(count))
+    format!(
+        "It came from {exact}{} {plural}; {largest}.",
+        Thousands(count)
+    )
 }
 
 fn caveats(incident: &Incident) -> Vec<String> {
@@ -252,19 +297,19 @@ fn caveats(incident: &Incident) -> Vec<String> {
     let mut caveats = Vec::new();
     if loss.ring > 0 {
         caveats.push(format!(
-            "Capture lost {} packets in its ring; shares are scaled to what the interface counted.",
-            Thousands(loss.ring)
+            "Capture lost {} in its ring; shares are scaled to what the interface counted.",
+            amount(loss.ring, Unit::Packets)
         ));
     }
     if loss.interface > 0 {
         caveats.push(format!(
-            "The interface itself missed {} packets.",
-            Thousands(loss.interface)
+            "The interface itself missed {}.",
+            amount(loss.interface, Unit::Packets)
         ));
     }
     if incident.campaign != incident.id.sequence {
         caveats.push(format!(
-            "It belongs to the campaign that began with incident {}.",
+            "It belongs to the campaign that incident number {} began.",
             incident.campaign
         ));
     }
@@ -278,72 +323,99 @@ fn otherwise(incident: &Incident) -> Vec<String> {
         .map(|fired| {
             let trigger = &fired.trigger;
             format!(
-                "Below {} in every second, {} would not have fired.",
+                "Below {} in every second, trigger {} would not have fired.",
                 rate(trigger.limit.value, trigger.id.unit()),
                 trigger.id.name()
             )
         })
         .collect();
-    if incident.fitting_limit.is_none() {
-        otherwise.extend(other_severities(incident));
-    }
+    let (milder, worse) = neighbours(incident);
+    let unit = incident.scale.unit;
+    otherwise.extend(worse.map(|(from, level)| {
+        format!(
+            "With a peak of {} or more it would be {level}.",
+            rate(from, unit)
+        )
+    }));
+    otherwise.extend(milder.map(|(below, level)| {
+        format!(
+            "With a peak below {} it would be {level}.",
+            rate(below, unit)
+        )
+    }));
     otherwise.extend(other_names(incident));
     otherwise
 }
 
-fn other_severities(incident: &Incident) -> Vec<String> {
+/// A peak and the severity beyond it.
+type Bound = Option<(u64, Severity)>;
+
+/// The peaks at which the severity would be another: below the first, from the second on.
+fn neighbours(incident: &Incident) -> (Bound, Bound) {
+    // Below normal traffic no peak makes a limit's incident worse.
+    if incident.fitting_limit.is_some() {
+        return (None, None);
+    }
     let scale = incident.scale;
     let peak = scale.of(incident.peak_pps, incident.peak_bps);
-    let bands = Severity::BANDS.map(|(ratio, level)| (scale.base.saturating_mul(ratio), level));
-    let higher = bands.iter().find(|(from, _)| *from > peak);
-    let lower = bands.iter().rev().find(|(from, _)| *from <= peak);
-    let up = higher.map(|(from, level)| {
-        format!(
-            "From a peak of {} on it would be {level}.",
-            rate(*from, scale.unit)
-        )
-    });
-    let down = lower.map(|(from, _)| {
-        format!(
-            "With a peak below {} it would be less than {}.",
-            rate(*from, scale.unit),
-            incident.severity
-        )
-    });
-    up.into_iter().chain(down).collect()
+    let mut level = Severity::Low;
+    let mut milder = None;
+    for (ratio, next) in Severity::BANDS {
+        let from = scale.base.saturating_mul(ratio);
+        if peak < from {
+            return (milder, Some((from, next)));
+        }
+        milder = Some((from, level));
+        level = next;
+    }
+    (milder, None)
 }
 
 fn other_names(incident: &Incident) -> Vec<String> {
-    let mut names = Vec::new();
+    let unit = incident.scale.unit;
+    let share = |of: &FamilyShare| {
+        unit.of(Count {
+            packets: of.packets_permille,
+            bits: of.bits_permille,
+        })
+    };
+    let of_unit = match unit {
+        Unit::Packets => "packets",
+        Unit::Bits => "bits",
+    };
+    let beside = |family: &str| {
+        format!(
+            "With {} of packets or bits, more than {} packets and a tenth of the limit, {family} would be named beside \
+             it.",
+            Percent(MULTI_PERMILLE),
+            Thousands(MULTI_PACKETS)
+        )
+    };
     match (incident.family, incident.families.as_slice()) {
-        (Family::Unknown, [first, ..]) => names.push(format!(
-            "With {} of the excess it would be named {}; it has {}.",
+        (Family::Unknown, [first, ..]) if first.family != Family::Unknown => vec![format!(
+            "With {} of {of_unit} it would be {}, which has {}.",
             Percent(NAMED_PERMILLE),
             first.family,
-            Percent(first.packets_permille)
-        )),
-        (Family::MultiVector, [_, second, ..]) => names.push(format!(
-            "With {} below {} of packets and of bits it would be named after the other alone.",
+            Percent(share(first))
+        )],
+        (Family::MultiVector, [first, second, ..]) => vec![format!(
+            "With {} below {} of packets and of bits it would be {} alone.",
             second.family,
-            Percent(MULTI_PERMILLE)
-        )),
-        (family, [first, rest @ ..]) if first.family == family => {
-            if let Some(second) = rest.first() {
-                let missing = first.excess.packets.saturating_sub(second.excess.packets);
-                names.push(format!(
-                    "With {} more packets {} would have led; from {} of the packets or bits on, both would be named.",
-                    Thousands(missing),
-                    second.family,
-                    Percent(MULTI_PERMILLE)
-                ));
-            } else {
-                names.push(format!(
-                    "Another family would have needed {} of the packets or bits to be named beside it; there was none.",
-                    Percent(MULTI_PERMILLE)
-                ));
-            }
+            Percent(MULTI_PERMILLE),
+            first.family
+        )],
+        (family, [first, second, ..]) if first.family == family => {
+            let missing = unit.of(first.excess).saturating_sub(unit.of(second.excess));
+            vec![
+                format!(
+                    "With {} more than it has, {} would lead.",
+                    amount(missing, unit),
+                    second.family
+                ),
+                beside(second.family.name()),
+            ]
         }
-        _ => {}
+        (family, [first]) if first.family == family => vec![beside("another family")],
+        _ => Vec::new(),
     }
-    names
 }

@@ -8,7 +8,9 @@
 pub(crate) mod agent;
 pub(crate) mod event;
 pub(crate) mod generate;
+pub(crate) mod manifest;
 pub(crate) mod netns;
+pub(crate) mod packets;
 pub(crate) mod process;
 pub(crate) mod recording;
 pub(crate) mod replay;

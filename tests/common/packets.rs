@@ -1,0 +1,150 @@
+//! Packets of a capture as values: read, shifted in time, written again as pcap or pcapng.
+
+use std::fs;
+use std::path::Path;
+
+use ftagent::capture::replay::CaptureReader;
+use ftagent::capture::{Capture, LinkType, PacketSource};
+use ftagent::clock::Timestamp;
+
+/// More than any frame here has.
+const SNAPLEN: u32 = 262_144;
+
+/// One packet with what a capture file says about it.
+#[derive(Clone, Debug)]
+pub(crate) struct Packet {
+    /// When it was captured.
+    pub(crate) at: Timestamp,
+    /// Its length on the wire.
+    pub(crate) wire_bytes: u32,
+    /// What was captured of it.
+    pub(crate) data: Vec<u8>,
+}
+
+/// Packets of one link type, in the order of their capture.
+#[derive(Clone, Debug)]
+pub(crate) struct Packets {
+    link: u32,
+    packets: Vec<Packet>,
+}
+
+impl Packets {
+    /// Ethernet frames.
+    pub(crate) fn ethernet(packets: Vec<Packet>) -> Self {
+        Self { link: 1, packets }
+    }
+
+    /// All packets of a capture file. Panics when it is damaged or has several link types.
+    pub(crate) fn read(file: &Path) -> Self {
+        let mut source = CaptureReader::open(file).expect("the capture can be opened");
+        let mut link = None;
+        let mut packets = Vec::new();
+        loop {
+            match source.next().expect("the capture is not damaged") {
+                Capture::Frame(frame) => {
+                    let number = registered(frame.link);
+                    assert_eq!(*link.get_or_insert(number), number, "one link type");
+                    packets.push(Packet {
+                        at: frame.at,
+                        wire_bytes: frame.wire_bytes,
+                        data: frame.data.to_vec(),
+                    });
+                }
+                Capture::Idle => {}
+                Capture::End => break,
+            }
+        }
+        Self {
+            link: link.expect("the capture holds packets"),
+            packets,
+        }
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.packets.len()
+    }
+
+    /// Writes them as classic pcap with nanoseconds, `later_seconds` after they were captured.
+    pub(crate) fn write_pcap(&self, file: &Path, later_seconds: u64) {
+        let mut bytes = Vec::new();
+        // The magic number of nanosecond files, version 2.4, no time zone, no accuracy.
+        for word in [0xa1b2_3c4d, 0x0004_0002, 0, 0, SNAPLEN, self.link] {
+            bytes.extend(u32::to_le_bytes(word));
+        }
+        for packet in &self.packets {
+            let seconds = packet.at.as_seconds() + later_seconds;
+            let nanos = packet.at.as_nanos() % Timestamp::NANOS_PER_SECOND;
+            bytes.extend(word(seconds).to_le_bytes());
+            bytes.extend(word(nanos).to_le_bytes());
+            bytes.extend(captured(packet).to_le_bytes());
+            bytes.extend(packet.wire_bytes.to_le_bytes());
+            bytes.extend(&packet.data);
+        }
+        fs::write(file, bytes).expect("a capture can be written");
+    }
+
+    /// Writes them as pcapng with nanoseconds: one section, one interface, enhanced packet blocks.
+    pub(crate) fn write_pcapng(&self, file: &Path) {
+        let mut bytes = Vec::new();
+        let section = [
+            &0x1a2b_3c4d_u32.to_le_bytes()[..],
+            &1_u32.to_le_bytes(),
+            &u64::MAX.to_le_bytes(),
+        ];
+        block(&mut bytes, 0x0a0d_0d0a, &section.concat());
+        // The option if_tsresol says that time stamps count 10^-9 s.
+        let resolution = [9, 0, 1, 0, 9, 0, 0, 0, 0, 0, 0, 0];
+        let interface = [
+            &self.link.to_le_bytes()[..],
+            &SNAPLEN.to_le_bytes(),
+            &resolution,
+        ];
+        block(&mut bytes, 1, &interface.concat());
+        for packet in &self.packets {
+            let nanos = packet.at.as_nanos();
+            let head = [
+                0,
+                word(nanos >> 32),
+                word(nanos & u64::from(u32::MAX)),
+                captured(packet),
+                packet.wire_bytes,
+            ];
+            let mut body = head.map(u32::to_le_bytes).concat();
+            body.extend(&packet.data);
+            block(&mut bytes, 6, &body);
+        }
+        fs::write(file, bytes).expect("a capture can be written");
+    }
+}
+
+/// A pcapng block: type, length, body in whole words, length again.
+fn block(bytes: &mut Vec<u8>, kind: u32, body: &[u8]) {
+    let padded = body.len().next_multiple_of(4);
+    let length = u32::try_from(padded + 12).expect("a block is short");
+    bytes.extend(kind.to_le_bytes());
+    bytes.extend(length.to_le_bytes());
+    bytes.extend(body);
+    bytes.resize(bytes.len() + padded - body.len(), 0);
+    bytes.extend(length.to_le_bytes());
+}
+
+fn captured(packet: &Packet) -> u32 {
+    u32::try_from(packet.data.len()).expect("a packet is short")
+}
+
+fn word(value: u64) -> u32 {
+    u32::try_from(value).expect("it fits into 32 bits")
+}
+
+fn registered(link: LinkType) -> u32 {
+    match link {
+        LinkType::BsdNull => 0,
+        LinkType::Ethernet => 1,
+        LinkType::RawIp => 101,
+        LinkType::BsdLoop => 108,
+        LinkType::LinuxCooked => 113,
+        LinkType::LinuxCooked2 => 276,
+        LinkType::Unsupported(number) => number,
+    }
+}

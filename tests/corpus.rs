@@ -1,0 +1,201 @@
+//! Replays the captures that others published, with the names they gave them, and compares what the agent says.
+//!
+//! Prints the confusion table. Everything is judged as a user would: by the program, with a limit set to a third of the
+//! capture's peak for attacks, and with learned limits and with twice the peak for everything else.
+
+#![expect(
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a test panics when it cannot go on, and the table of verdicts is for people to read"
+)]
+
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use common::event::Incident;
+use common::manifest::{Listed, published};
+use common::replay::replay_as;
+
+/// Subtypes that have to be right among the captures that count.
+const LEAST_SUBTYPES_PERCENT: usize = 95;
+
+/// Captures whose verdict is printed and not counted: too slow to be told from ordinary use by rate alone.
+fn is_printed_only(capture: &Listed) -> bool {
+    capture.notes.contains("LOW RATE") || capture.subtypes == ["slow_http"]
+}
+
+/// What the agent said about one attack.
+struct Verdict {
+    capture: Listed,
+    names: BTreeSet<(String, String)>,
+}
+
+impl Verdict {
+    fn of(capture: Listed) -> Self {
+        let replayed = replay_as(
+            &capture.path,
+            capture.host.as_deref(),
+            Some(capture.crossed_limit_pps()),
+        );
+        let names = replayed
+            .incidents()
+            .into_iter()
+            .map(|incident| {
+                (
+                    incident.attack_family.clone(),
+                    incident.attack_subtype.clone(),
+                )
+            })
+            .collect();
+        Self { capture, names }
+    }
+
+    fn family_is_right(&self) -> bool {
+        !self.names.is_empty()
+            && self
+                .names
+                .iter()
+                .all(|(family, _)| is_among(&self.capture.families, family))
+    }
+
+    fn subtype_is_right(&self) -> bool {
+        self.family_is_right()
+            && self
+                .names
+                .iter()
+                .all(|(_, subtype)| is_among(&self.capture.subtypes, subtype))
+    }
+
+    fn said(&self) -> String {
+        if self.names.is_empty() {
+            return "silent".to_owned();
+        }
+        let names: Vec<String> = self
+            .names
+            .iter()
+            .map(|(family, subtype)| format!("{family}/{subtype}"))
+            .collect();
+        names.join(" and ")
+    }
+
+    fn line(&self) -> String {
+        let mark = match (self.family_is_right(), self.subtype_is_right()) {
+            (_, true) => "right",
+            (true, false) => "SUBTYPE",
+            (false, false) => "FAMILY",
+        };
+        format!(
+            "{mark:8} {:44} limit {:>6}  expected {}, found {}",
+            self.capture.file,
+            self.capture.crossed_limit_pps(),
+            self.capture.expected(),
+            self.said(),
+        )
+    }
+}
+
+fn is_among(answers: &[String], name: &str) -> bool {
+    answers.iter().any(|answer| answer == "*" || answer == name)
+}
+
+/// How often which name was given for which expectation.
+fn print_confusion(verdicts: &[Verdict]) {
+    let mut cells: BTreeMap<(String, String), u64> = BTreeMap::new();
+    for verdict in verdicts {
+        *cells
+            .entry((verdict.capture.expected(), verdict.said()))
+            .or_default() += 1;
+    }
+    let wide = |pick: fn(&(String, String)) -> &String| {
+        cells
+            .keys()
+            .map(|key| pick(key).len())
+            .max()
+            .unwrap_or_default()
+    };
+    let (expected_width, found_width) = (wide(|key| &key.0), wide(|key| &key.1));
+    println!(
+        "\n{:expected_width$}  {:found_width$}  files",
+        "expected", "found"
+    );
+    for ((expected, found), files) in &cells {
+        println!("{expected:expected_width$}  {found:found_width$}  {files:>5}");
+    }
+}
+
+#[test]
+fn every_published_attack_gets_its_name() {
+    let attacks = published().into_iter().filter(Listed::is_attack);
+    let (printed, counted): (Vec<_>, Vec<_>) = attacks.partition(is_printed_only);
+    if counted.is_empty() {
+        return;
+    }
+    for capture in printed {
+        println!("{} (not counted)", Verdict::of(capture).line());
+    }
+    let verdicts: Vec<Verdict> = counted.into_iter().map(Verdict::of).collect();
+    for verdict in &verdicts {
+        println!("{}", verdict.line());
+    }
+    print_confusion(&verdicts);
+    let wrong: Vec<String> = verdicts
+        .iter()
+        .filter(|verdict| !verdict.family_is_right())
+        .map(Verdict::line)
+        .collect();
+    assert!(
+        wrong.is_empty(),
+        "families are wrong:\n{}",
+        wrong.join("\n")
+    );
+    let right = verdicts
+        .iter()
+        .filter(|verdict| verdict.subtype_is_right())
+        .count();
+    assert!(
+        right * 100 >= verdicts.len() * LEAST_SUBTYPES_PERCENT,
+        "{right} of {} subtypes are right",
+        verdicts.len()
+    );
+}
+
+/// Replays everything that is no attack with the limit that `limit_pps` gives, and expects nothing above low.
+fn expect_peace(how: &str, limit_pps: impl Fn(&Listed) -> Option<u64>) {
+    let peaceful = |capture: &Listed| !capture.malformed && !capture.is_attack();
+    let mut alarms = Vec::new();
+    for capture in published().into_iter().filter(peaceful) {
+        let replayed = replay_as(&capture.path, capture.host.as_deref(), limit_pps(&capture));
+        let told = |incident: &&Incident| {
+            format!(
+                "{}: {}/{} {} at {} packets/s",
+                capture.file,
+                incident.attack_family,
+                incident.attack_subtype,
+                incident.severity,
+                incident.peak_pps
+            )
+        };
+        let incidents = replayed.incidents();
+        println!("{how}: {:44} {} incidents", capture.file, incidents.len());
+        alarms.extend(
+            incidents
+                .iter()
+                .filter(|incident| incident.severity != "low")
+                .map(told),
+        );
+    }
+    assert!(alarms.is_empty(), "false alarms:\n{}", alarms.join("\n"));
+}
+
+#[test]
+fn ordinary_traffic_scans_and_guessing_are_no_attack_by_the_learned_rules() {
+    expect_peace("learned", |_| None);
+}
+
+#[test]
+fn ordinary_traffic_scans_and_guessing_are_no_attack_below_a_set_limit() {
+    expect_peace("twice the peak", |capture| {
+        Some(capture.distant_limit_pps())
+    });
+}
