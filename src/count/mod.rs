@@ -138,7 +138,10 @@ impl ByteHistogram {
     /// How many were counted whose value satisfies `wanted`.
     #[must_use]
     pub fn matching(&self, wanted: impl Fn(u8) -> bool) -> u64 {
-        (0..=u8::MAX).filter(|value| wanted(*value)).map(|value| self.of(value)).sum()
+        (0..=u8::MAX)
+            .filter(|value| wanted(*value))
+            .map(|value| self.of(value))
+            .sum()
     }
 
     /// Adds another histogram to this one.
