@@ -111,6 +111,34 @@ impl Packets {
         }
     }
 
+    /// The same packets `times` times, each time a second after the last one.
+    pub(crate) fn repeated(&self, times: u64) -> Self {
+        let (Some(first), Some(last)) = (self.packets.first(), self.packets.last()) else {
+            return self.clone();
+        };
+        let round = last.at.nanos_since(first.at) + Timestamp::NANOS_PER_SECOND;
+        let again = |number: u64| {
+            self.packets.iter().map(move |packet| Packet {
+                at: packet.at.plus_nanos(number * round),
+                ..packet.clone()
+            })
+        };
+        Self {
+            link: self.link,
+            packets: (0..times).flat_map(again).collect(),
+        }
+    }
+
+    /// From the first packet to the last.
+    pub(crate) fn seconds(&self) -> u64 {
+        match (self.packets.first(), self.packets.last()) {
+            (Some(first), Some(last)) => {
+                last.at.nanos_since(first.at) / Timestamp::NANOS_PER_SECOND
+            }
+            _ => 0,
+        }
+    }
+
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.packets.len()
