@@ -5,41 +5,50 @@ CARGO ?= cargo
 IFACE ?=
 # More options for the agent, as in: make run ARGS="--threshold-pps 50000"
 ARGS ?=
+# The captures to record again; empty: all of them.
+NAMES ?=
 
 target_dir := $(or $(CARGO_TARGET_DIR),target)
 # Capturing needs privileges. Without sudo the agent starts all the same and says which one it lacks.
 sudo := $(shell test "$$(id -u)" -eq 0 || command -v sudo)
 
-.PHONY: run test bench setup fmt lint doc ci
+.PHONY: run test bench record setup fmt lint doc ci help
 
-run:
+run: ## build and watch the interface with the default route (IFACE=, ARGS=)
 	scripts/setup.sh build
 	$(CARGO) build --release --locked
 	$(sudo) $(target_dir)/release/ftagent run --local $(if $(IFACE),--interface $(IFACE)) $(ARGS)
 
-test:
+test: ## build and run every test
 	scripts/setup.sh build test
 	$(CARGO) test --locked --all-targets
 	$(CARGO) test --locked --doc
 
-bench:
+bench: ## measure the engine
 	scripts/setup.sh build
 	$(CARGO) bench --locked
 
-setup:
+record: ## record tests/data again from real generators (NAMES=)
+	scripts/setup.sh build test
+	$(sudo) scripts/record.sh $(NAMES)
+
+setup: ## install all that the other commands need
 	scripts/setup.sh build test lint
 
-fmt:
+fmt: ## format the sources
 	$(CARGO) fmt
 
-lint:
+lint: ## rustfmt and clippy, warnings denied
 	scripts/setup.sh build lint
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 
-doc:
+doc: ## the crate's documentation, warnings denied
 	scripts/setup.sh build
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
 
-ci:
+ci: ## everything that must hold before a change is merged
 	.ci/run
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.* ## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 10

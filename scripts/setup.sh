@@ -24,18 +24,18 @@ readonly BUILD=(
 )
 readonly TEST=(
     "apache2-utils ab"
+    "curl curl"
     "dnsperf dnsperf"
     "ethtool ethtool"
     "hping3 hping3"
     "iperf3 iperf3"
     "iproute2 ip"
-    "iputils-ping ping"
-    "libcap2-bin setcap"
     "netsniff-ng trafgen"
     "nginx-light nginx"
-    "procps ps"
+    "procps sysctl"
     "tcpdump tcpdump"
     "tcpreplay tcpreplay"
+    "util-linux setpriv"
     "wrk wrk"
 )
 

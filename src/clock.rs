@@ -76,7 +76,9 @@ impl fmt::Display for Timestamp {
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "this file is where time enters")]
 pub fn now() -> Timestamp {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since_epoch = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     Timestamp(u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX))
 }
 
@@ -99,8 +101,14 @@ mod tests {
 
     #[test]
     fn the_latest_time_there_is_can_be_written() {
-        assert_eq!(Timestamp::from_nanos(u64::MAX).to_string(), "2554-07-21T23:34:33.709Z");
-        assert_eq!(Timestamp::from_seconds(u64::MAX), Timestamp::from_nanos(u64::MAX));
+        assert_eq!(
+            Timestamp::from_nanos(u64::MAX).to_string(),
+            "2554-07-21T23:34:33.709Z"
+        );
+        assert_eq!(
+            Timestamp::from_seconds(u64::MAX),
+            Timestamp::from_nanos(u64::MAX)
+        );
     }
 
     #[test]

@@ -18,8 +18,9 @@ use std::ops::Range;
 use std::path::Path;
 
 /// The rooms in the order in which packets, then incidents, pass through them. A room may import those before it.
-const ORDER: [&str; 18] = [
+const ORDER: [&str; 19] = [
     "clock",
+    "words",
     "capture",
     "classify",
     "count",

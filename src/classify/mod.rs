@@ -133,14 +133,23 @@ impl TrafficClass {
     pub const fn is_tcp(self) -> bool {
         matches!(
             self,
-            Self::TcpOdd | Self::Syn | Self::SynAck | Self::Rst | Self::TcpData | Self::Fin | Self::Ack
+            Self::TcpOdd
+                | Self::Syn
+                | Self::SynAck
+                | Self::Rst
+                | Self::TcpData
+                | Self::Fin
+                | Self::Ack
         )
     }
 
     /// Whether the class is one of UDP's.
     #[must_use]
     pub const fn is_udp(self) -> bool {
-        matches!(self, Self::UdpReflected | Self::DnsQuery | Self::Quic | Self::UdpOther)
+        matches!(
+            self,
+            Self::UdpReflected | Self::DnsQuery | Self::Quic | Self::UdpOther
+        )
     }
 }
 

@@ -7,10 +7,8 @@ use systemd_journal_logger::{JournalLog, connected_to_journal};
 
 /// Starts logging. Without a journal, and without anything else that listens, lines go to standard error.
 pub(super) fn start() {
-    let to_journal = connected_to_journal()
-        && JournalLog::new()
-            .and_then(|journal| Ok(journal.install()))
-            .is_ok();
+    let to_journal =
+        connected_to_journal() && JournalLog::new().is_ok_and(|journal| journal.install().is_ok());
     if !to_journal {
         // Somebody else's logger is as good as ours.
         let _ = log::set_logger(&StandardError);

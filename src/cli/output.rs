@@ -12,7 +12,7 @@ use crate::classify::{TrafficClass, Undecodable};
 use crate::count::{Tally, TrafficSecond};
 use crate::detect::{FamilyShare, permille};
 use crate::engine::Outcome;
-use crate::incident::{Event, Explanation, Incident, explain};
+use crate::incident::{Event, Explanation, Incident};
 use crate::words::{Bits, Duration, Thousands};
 
 /// The version of every JSON object we print. It changes when a field goes or changes its meaning.
@@ -162,7 +162,7 @@ impl<W: Write> Reporter for Listing<W> {
         for event in &outcome.events {
             writeln!(self.out, "{}", sentence(event))?;
             if self.explain && !matches!(event, Event::Updated(..)) {
-                write_explanation(&mut self.out, &explain(event.incident()))?;
+                write_explanation(&mut self.out, &Explanation::of(event.incident()))?;
             }
         }
         if !outcome.events.is_empty() {
@@ -175,8 +175,8 @@ impl<W: Write> Reporter for Listing<W> {
                 second.start,
                 Thousands(second.pps),
                 Bits(second.bps).to_string(),
-                Thousands(second.sources.count),
-                Thousands(second.new_flows),
+                Thousands(second.inbound_ends.sources.count),
+                Thousands(second.inbound_ends.new_flows),
             ),
             _ => Ok(()),
         }
@@ -540,7 +540,7 @@ impl ExplanationLine {
             runner_up,
             worse_from,
             milder_below,
-        } = explain(incident);
+        } = Explanation::of(incident);
         Self {
             sentences,
             otherwise,
@@ -605,8 +605,8 @@ impl SecondLine {
             icmp_pct: share(protocols.of(1) + protocols.of(58)),
             outbound_pps: second.outbound.frames.packets,
             outbound_bps: second.outbound.frames.bits,
-            new_flows: second.new_flows,
-            sources: second.sources.count,
+            new_flows: second.inbound_ends.new_flows,
+            sources: second.inbound_ends.sources.count,
             classes: by_class(&second.inbound),
             foreign: second.foreign,
             late: second.late,

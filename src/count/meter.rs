@@ -127,6 +127,7 @@ impl Meter {
                 let flow = self.hash.flow_hash(sample);
                 let wire = self.wire(sample, flow);
                 tally(&mut self.window.outbound, sample, wire);
+                self.window.outbound_ends.count(sample, flow, packets(wire));
                 if sample.fragment != Fragment::Whole {
                     self.outbound_fragments.count(
                         sample,
@@ -147,24 +148,10 @@ impl Meter {
             self.window.first_inbound_at = Some(sample.at);
         }
         tally(&mut self.window.inbound, sample, wire);
-        if sample.class == TrafficClass::NotIp {
-            return;
-        }
-        // A merged frame is one entry of many packets, all from one sender: 64 KiB hold at most some 1,400 of them.
-        let packets = u32::try_from(wire.packets).unwrap_or(u32::MAX);
-        self.window
-            .sources
-            .add(sample.class, sample.source, packets);
-        self.window.flows.insert(flow);
+        self.window.inbound_ends.count(sample, flow, packets(wire));
         if sample.class.is_tcp() {
-            self.window.tcp_ports.add(sample.destination_port, packets);
             self.sessions
                 .follow(sample, flow, wire, &mut self.window.sessions);
-        } else if sample.class.is_udp() {
-            self.window.udp_ports.add(sample.destination_port, packets);
-            self.window
-                .udp_source_ports
-                .add(sample.source_port, packets);
         }
         if sample.fragment != Fragment::Whole {
             self.inbound_fragments
@@ -227,6 +214,12 @@ impl Meter {
     }
 }
 
+/// The packets of a frame, in as many bits as a table's counter has: 64 KiB hold at most some 1,400 of them.
+#[inline]
+fn packets(wire: Count) -> u32 {
+    u32::try_from(wire.packets).unwrap_or(u32::MAX)
+}
+
 /// Counts a packet into the tally of its direction.
 #[inline]
 fn tally(tally: &mut Tally, sample: &Sample, wire: Count) {
@@ -243,7 +236,8 @@ fn tally(tally: &mut Tally, sample: &Sample, wire: Count) {
     }
     tally.protocols.add(sample.protocol, wire.packets);
     tally.ttls.add(sample.ttl, wire.packets);
-    if sample.class.is_tcp() {
+    // Flags that were cut off are not flags that were not set.
+    if sample.class.is_tcp() && sample.flaw != Some(Undecodable::TransportCut) {
         tally.flags.add(sample.flags, wire.packets);
     }
     if let Some(service) = sample.service {

@@ -4,6 +4,7 @@
 //! rooms know about traffic. Pure; a [`Meter`] runs on its capture thread, windows are merged on the detector's. Every
 //! table here is bounded and allocated before the first packet.
 
+mod endpoints;
 mod flows;
 mod fragments;
 mod hash;
@@ -16,6 +17,7 @@ mod sources;
 use crate::classify::{Service, TrafficClass, Undecodable};
 use crate::clock::Timestamp;
 
+pub use endpoints::Endpoints;
 pub use flows::{FlowBitmap, FlowHistory};
 pub use fragments::FragmentTally;
 pub use hash::Seeded;
@@ -138,7 +140,10 @@ impl ByteHistogram {
     /// How many were counted whose value satisfies `wanted`.
     #[must_use]
     pub fn matching(&self, wanted: impl Fn(u8) -> bool) -> u64 {
-        (0..=u8::MAX).filter(|value| wanted(*value)).map(|value| self.of(value)).sum()
+        (0..=u8::MAX)
+            .filter(|value| wanted(*value))
+            .map(|value| self.of(value))
+            .sum()
     }
 
     /// Adds another histogram to this one.
@@ -309,16 +314,10 @@ pub struct Window {
     pub inbound: Tally,
     /// What went out.
     pub outbound: Tally,
-    /// Who sent what came in, by class.
-    pub sources: SourceTally,
-    /// Inbound TCP by destination port.
-    pub tcp_ports: PortHistogram,
-    /// Inbound UDP by destination port.
-    pub udp_ports: PortHistogram,
-    /// Inbound UDP by source port: reflectors have theirs in common.
-    pub udp_source_ports: PortHistogram,
-    /// Which inbound flows were seen.
-    pub flows: FlowBitmap,
+    /// Whom it came from, and where to.
+    pub inbound_ends: Endpoints,
+    /// Whom it went to, and where from.
+    pub outbound_ends: Endpoints,
     /// Inbound TCP sessions by the port they came to.
     pub sessions: SessionTally,
     /// Packets neither from nor to this host.
@@ -342,11 +341,8 @@ impl Window {
             first_inbound_at: None,
             inbound: Tally::default(),
             outbound: Tally::default(),
-            sources: SourceTally::new(seed),
-            tcp_ports: PortHistogram::new(),
-            udp_ports: PortHistogram::new(),
-            udp_source_ports: PortHistogram::new(),
-            flows: FlowBitmap::new(),
+            inbound_ends: Endpoints::new(seed),
+            outbound_ends: Endpoints::new(seed),
             sessions: SessionTally::default(),
             foreign: 0,
             late: 0,
@@ -361,11 +357,8 @@ impl Window {
         self.first_inbound_at = None;
         self.inbound = Tally::default();
         self.outbound = Tally::default();
-        self.sources.clear();
-        self.tcp_ports.clear();
-        self.udp_ports.clear();
-        self.udp_source_ports.clear();
-        self.flows.clear();
+        self.inbound_ends.clear();
+        self.outbound_ends.clear();
         self.sessions.clear();
         self.foreign = 0;
         self.late = 0;
@@ -381,11 +374,8 @@ impl Window {
         };
         self.inbound.merge(&other.inbound);
         self.outbound.merge(&other.outbound);
-        self.sources.merge(&other.sources);
-        self.tcp_ports.merge(&other.tcp_ports);
-        self.udp_ports.merge(&other.udp_ports);
-        self.udp_source_ports.merge(&other.udp_source_ports);
-        self.flows.merge(&other.flows);
+        self.inbound_ends.merge(&other.inbound_ends);
+        self.outbound_ends.merge(&other.outbound_ends);
         self.sessions.merge(&other.sessions);
         self.foreign += other.foreign;
         self.late += other.late;
@@ -394,6 +384,19 @@ impl Window {
         }
         self.loss.merge(other.loss);
     }
+}
+
+/// What a second's [`Endpoints`] come to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SecondEnds {
+    /// Different sources.
+    pub sources: Distinct,
+    /// Flows not seen in the half minute before.
+    pub new_flows: u64,
+    /// The TCP destination ports with most packets, at most twenty, largest first.
+    pub tcp_ports: Vec<(u16, u64)>,
+    /// The UDP destination ports with most packets, at most twenty, largest first.
+    pub udp_ports: Vec<(u16, u64)>,
 }
 
 /// A UTC second of traffic: twenty windows summed, with the totals that were judged.
@@ -411,10 +414,10 @@ pub struct TrafficSecond {
     pub inbound: Tally,
     /// What went out, as captured.
     pub outbound: Tally,
-    /// Inbound flows not seen in the half minute before.
-    pub new_flows: u64,
-    /// Distinct inbound sources.
-    pub sources: Distinct,
+    /// Whom it came from, and where to.
+    pub inbound_ends: SecondEnds,
+    /// Whom it went to, and where from.
+    pub outbound_ends: SecondEnds,
     /// Packets neither from nor to this host.
     pub foreign: u64,
     /// Packets that came out of order.

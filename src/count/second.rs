@@ -4,17 +4,18 @@
 //! sources and ports of the second that is running and the one before it, so that an incident that opens now can name
 //! those who began it. Pure; on the detector's thread.
 
-use super::{
-    Count, Distinct, FlowHistory, PortHistogram, SourceTally, Tally, TrafficSecond, Window,
-    WindowIndex,
-};
+use super::{Count, Endpoints, FlowHistory, Loss, SecondEnds, Tally, TrafficSecond, Window};
 use crate::classify::Undecodable;
-use crate::count::Loss;
+use crate::clock::Timestamp;
+
+/// Destination ports listed for a second: as many as the seed contract shows.
+const LISTED: usize = 20;
 
 /// Sums windows into seconds.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct SecondMeter {
-    flows: FlowHistory,
+    inbound_flows: FlowHistory,
+    outbound_flows: FlowHistory,
     running: Option<TrafficSecond>,
 }
 
@@ -22,14 +23,11 @@ impl SecondMeter {
     /// A meter that has seen nothing.
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            flows: FlowHistory::new(),
-            running: None,
-        }
+        Self::default()
     }
 
-    /// Adds a window, which `recall` has taken in already, and what it was judged by. Gives the second when this was its last window, or the one before when
-    /// this window begins another.
+    /// Adds a window, which `recall` has taken in already, and what it was judged by. Gives the second when this was
+    /// its last window, or the one before when this window begins another.
     pub fn add(
         &mut self,
         window: &Window,
@@ -38,88 +36,79 @@ impl SecondMeter {
         recall: &Recall,
     ) -> Option<TrafficSecond> {
         let start = window.index.second_start();
-        let mut before = self.running.take_if(|running| running.start != start);
-        if let Some(second) = before.as_mut() {
-            second.sources = recall.distinct_before();
-        }
-        let second = self.running.get_or_insert_with(|| TrafficSecond {
-            start,
-            pps: 0,
-            bps: 0,
-            from_interface: true,
-            inbound: Tally::default(),
-            outbound: Tally::default(),
-            new_flows: 0,
-            sources: Distinct::default(),
-            foreign: 0,
-            late: 0,
-            undecodable: [0; Undecodable::COUNT],
-            loss: Loss::default(),
-        });
+        let before = self.running.take_if(|running| running.start != start);
+        let second = self
+            .running
+            .get_or_insert_with(|| TrafficSecond::empty(start));
         second.pps += judged.packets;
         second.bps += judged.bits;
         second.from_interface &= from_interface;
         second.inbound.merge(&window.inbound);
         second.outbound.merge(&window.outbound);
-        second.new_flows += self.flows.admit(start.as_seconds(), &window.flows);
+        let now = start.as_seconds();
+        second.inbound_ends.new_flows += self.inbound_flows.admit(now, &window.inbound_ends.flows);
+        second.outbound_ends.new_flows +=
+            self.outbound_flows.admit(now, &window.outbound_ends.flows);
         second.foreign += window.foreign;
         second.late += window.late;
         for (mine, theirs) in second.undecodable.iter_mut().zip(&window.undecodable) {
             *mine += theirs;
         }
         second.loss.merge(window.loss);
-        if window.index.ends_second() {
-            self.finish(recall)
-        } else {
-            before
+        match before {
+            // After a gap two seconds can be due at once; the later one is given with the next window.
+            Some(before) => Some(recall.complete(before)),
+            None if window.index.ends_second() => self.finish(recall),
+            None => None,
         }
     }
 
     /// The second that is running, even if it is incomplete: at the end of a file.
     pub fn finish(&mut self, recall: &Recall) -> Option<TrafficSecond> {
-        let mut second = self.running.take()?;
-        second.sources = recall.distinct_now();
-        Some(second)
+        self.running.take().map(|second| recall.complete(second))
     }
 }
 
-impl Default for SecondMeter {
-    fn default() -> Self {
-        Self::new()
+impl TrafficSecond {
+    fn empty(start: Timestamp) -> Self {
+        Self {
+            start,
+            pps: 0,
+            bps: 0,
+            from_interface: true,
+            inbound: Tally::default(),
+            outbound: Tally::default(),
+            inbound_ends: SecondEnds::default(),
+            outbound_ends: SecondEnds::default(),
+            foreign: 0,
+            late: 0,
+            undecodable: [0; Undecodable::COUNT],
+            loss: Loss::default(),
+        }
     }
 }
 
 /// Sources and ports of one second.
 #[derive(Clone, Debug)]
 struct Generation {
-    sources: SourceTally,
-    tcp_ports: PortHistogram,
-    udp_ports: PortHistogram,
-    udp_source_ports: PortHistogram,
+    start: Timestamp,
+    inbound: Endpoints,
+    outbound: Endpoints,
 }
 
 impl Generation {
     fn new(seed: u64) -> Self {
         Self {
-            sources: SourceTally::new(seed),
-            tcp_ports: PortHistogram::new(),
-            udp_ports: PortHistogram::new(),
-            udp_source_ports: PortHistogram::new(),
+            start: Timestamp::default(),
+            inbound: Endpoints::new(seed),
+            outbound: Endpoints::new(seed),
         }
     }
 
-    fn clear(&mut self) {
-        self.sources.clear();
-        self.tcp_ports.clear();
-        self.udp_ports.clear();
-        self.udp_source_ports.clear();
-    }
-
-    fn add(&mut self, window: &Window) {
-        self.sources.merge(&window.sources);
-        self.tcp_ports.merge(&window.tcp_ports);
-        self.udp_ports.merge(&window.udp_ports);
-        self.udp_source_ports.merge(&window.udp_source_ports);
+    fn restart(&mut self, start: Timestamp) {
+        self.start = start;
+        self.inbound.clear();
+        self.outbound.clear();
     }
 }
 
@@ -128,7 +117,6 @@ impl Generation {
 pub struct Recall {
     now: Generation,
     before: Generation,
-    index: WindowIndex,
 }
 
 impl Recall {
@@ -138,64 +126,68 @@ impl Recall {
         Self {
             now: Generation::new(seed),
             before: Generation::new(seed),
-            index: WindowIndex::default(),
         }
     }
 
     /// Adds a window.
     pub fn add(&mut self, window: &Window) {
-        if window.index.second_start() != self.index.second_start() {
+        let start = window.index.second_start();
+        if start != self.now.start {
             std::mem::swap(&mut self.now, &mut self.before);
-            self.now.clear();
-            if window.index.since(self.index) > 2 * super::WINDOWS_PER_SECOND {
-                self.before.clear();
+            self.now.restart(start);
+        }
+        self.now.inbound.merge(&window.inbound_ends);
+        self.now.outbound.merge(&window.outbound_ends);
+    }
+
+    /// What came in, older second first.
+    pub fn inbound(&self) -> impl Iterator<Item = &Endpoints> {
+        let recent = self.now.start.nanos_since(self.before.start) <= Timestamp::NANOS_PER_SECOND;
+        recent
+            .then_some(&self.before.inbound)
+            .into_iter()
+            .chain([&self.now.inbound])
+    }
+
+    /// The second with what its endpoints come to, if they are still known.
+    fn complete(&self, mut second: TrafficSecond) -> TrafficSecond {
+        for generation in [&self.before, &self.now] {
+            if generation.start == second.start {
+                second.inbound_ends.take_from(&generation.inbound);
+                second.outbound_ends.take_from(&generation.outbound);
             }
         }
-        self.index = window.index;
-        self.now.add(window);
-    }
-
-    /// The sources recalled, older second first.
-    pub fn sources(&self) -> impl Iterator<Item = &SourceTally> {
-        [&self.before.sources, &self.now.sources].into_iter()
-    }
-
-    /// Inbound TCP by destination port, older second first.
-    pub fn tcp_ports(&self) -> impl Iterator<Item = &PortHistogram> {
-        [&self.before.tcp_ports, &self.now.tcp_ports].into_iter()
-    }
-
-    /// Inbound UDP by destination port, older second first.
-    pub fn udp_ports(&self) -> impl Iterator<Item = &PortHistogram> {
-        [&self.before.udp_ports, &self.now.udp_ports].into_iter()
+        second
     }
 
     /// The part of inbound UDP that came from its commonest source port, in permille; known services' ports included.
     #[must_use]
     pub fn one_source_port_permille(&self) -> u64 {
-        let total = self.before.udp_source_ports.total() + self.now.udp_source_ports.total();
-        let most = [&self.before, &self.now]
-            .into_iter()
-            .flat_map(|generation| generation.udp_source_ports.largest(1))
-            .map(|(port, _)| {
-                self.before.udp_source_ports.of(port) + self.now.udp_source_ports.of(port)
-            })
+        let of_port = |port| {
+            self.inbound()
+                .map(|ends| ends.udp_source_ports.of(port))
+                .sum::<u64>()
+        };
+        let total: u64 = self
+            .inbound()
+            .map(|ends| ends.udp_source_ports.total())
+            .sum();
+        let most = self
+            .inbound()
+            .flat_map(|ends| ends.udp_source_ports.largest(1))
+            .map(|(port, _)| of_port(port))
             .max();
         most.unwrap_or(0)
             .saturating_mul(1_000)
             .checked_div(total)
             .unwrap_or(0)
     }
+}
 
-    /// Distinct sources of the running second so far.
-    #[must_use]
-    pub fn distinct_now(&self) -> Distinct {
-        self.now.sources.distinct()
-    }
-
-    /// Distinct sources of the second before.
-    #[must_use]
-    pub fn distinct_before(&self) -> Distinct {
-        self.before.sources.distinct()
+impl SecondEnds {
+    fn take_from(&mut self, ends: &Endpoints) {
+        self.sources = ends.sources.distinct();
+        self.tcp_ports = ends.tcp_ports.largest(LISTED);
+        self.udp_ports = ends.udp_ports.largest(LISTED);
     }
 }

@@ -7,6 +7,7 @@
 use std::fmt;
 
 use super::baseline::{Baseline, LearningCaps, Phase, Reference, Series, Unit};
+use crate::words::{Percent, Thousands};
 
 /// Who set a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -160,7 +161,7 @@ impl fmt::Display for Origin {
             Self::Link { link_bps, permille } => {
                 write!(
                     f,
-                    "{} % of the link's {} bits/s",
+                    "{} of the link's {} bits/s",
                     Percent(permille),
                     Thousands(link_bps)
                 )
@@ -172,7 +173,7 @@ impl fmt::Display for Origin {
                 let reference = Thousands(reference);
                 write!(
                     f,
-                    "{} % of the learned reference of {reference} bits/s, close to the link's speed",
+                    "{} of the learned reference of {reference} bits/s, close to the link's speed",
                     Percent(permille)
                 )
             }
@@ -360,31 +361,6 @@ fn permille_of(value: u64, permille: u64) -> u64 {
     // In this order: exact for whole thousands, and free of overflow for any speed a link has.
     let whole = (value / 1_000).saturating_mul(permille);
     whole.saturating_add((value % 1_000).saturating_mul(permille) / 1_000)
-}
-
-/// A number with commas between its thousands.
-struct Thousands(u64);
-
-impl fmt::Display for Thousands {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0 < 1_000 {
-            write!(f, "{}", self.0)
-        } else {
-            write!(f, "{},{:03}", Self(self.0 / 1_000), self.0 % 1_000)
-        }
-    }
-}
-
-/// Permille written as percent.
-struct Percent(u64);
-
-impl fmt::Display for Percent {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 % 10 {
-            0 => write!(f, "{}", self.0 / 10),
-            tenths => write!(f, "{}.{tenths}", self.0 / 10),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -622,15 +598,5 @@ mod tests {
             (value(&limits.pps), value(&limits.bps)),
             (Some(u64::MAX), Some(u64::MAX))
         );
-    }
-
-    #[test]
-    fn numbers_are_written_for_people() {
-        let written: Vec<String> = [0, 999, 1_000, 12_034, 1_000_000_007]
-            .map(|n| Thousands(n).to_string())
-            .to_vec();
-        assert_eq!(written, ["0", "999", "1,000", "12,034", "1,000,000,007"]);
-        assert_eq!(Percent(1_250).to_string(), "125");
-        assert_eq!(Percent(905).to_string(), "90.5");
     }
 }

@@ -3,7 +3,7 @@
 use super::ProtocolShares;
 use crate::classify::tcp_flag;
 use crate::count::{
-    Count, Distinct, Loss, PortHistogram, SourceCount, SourceSummary, Tally, Window,
+    Count, Distinct, Endpoints, Loss, PortHistogram, SourceCount, SourceSummary, Tally, Window,
 };
 use crate::detect::{Detector, Judged, Name, Span, permille};
 
@@ -59,31 +59,24 @@ impl Account {
         self.loss.merge(window.loss);
         self.from_interface &= judged.from_interface;
         self.inbound.merge(&window.inbound);
-        self.sources
-            .absorb(&window.sources, |class| name.has_class(class));
-        if names_tcp(name) {
-            self.tcp_ports.merge(&window.tcp_ports);
-        }
-        if names_udp(name) {
-            self.udp_ports.merge(&window.udp_ports);
+        self.take_in(&window.inbound_ends, name);
+    }
+
+    /// Takes in whom the second before, and the one that is running, came from.
+    fn recall(&mut self, name: &Name, detector: &Detector) {
+        for ends in detector.recall().inbound() {
+            self.take_in(ends, name);
         }
     }
 
-    fn recall(&mut self, name: &Name, detector: &Detector) {
-        for sources in detector.recall().sources() {
-            self.sources.absorb(sources, |class| name.has_class(class));
-        }
+    fn take_in(&mut self, ends: &Endpoints, name: &Name) {
+        self.sources
+            .absorb(&ends.sources, |class| name.has_class(class));
         if names_tcp(name) {
-            detector
-                .recall()
-                .tcp_ports()
-                .for_each(|ports| self.tcp_ports.merge(ports));
+            self.tcp_ports.merge(&ends.tcp_ports);
         }
         if names_udp(name) {
-            detector
-                .recall()
-                .udp_ports()
-                .for_each(|ports| self.udp_ports.merge(ports));
+            self.udp_ports.merge(&ends.udp_ports);
         }
     }
 

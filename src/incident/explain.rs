@@ -28,24 +28,26 @@ pub struct Explanation {
 /// Fewer packets than this make no source worth naming: what the source lists ask for, too, once they are estimates.
 const STANDS_OUT_PACKETS: u64 = 10;
 
-/// Explains an incident.
-#[must_use]
-pub fn explain(incident: &Incident) -> Explanation {
-    let mut sentences = vec![seen(incident)];
-    sentences.extend(opened(incident));
-    sentences.push(normal(incident));
-    sentences.push(severity(incident));
-    sentences.extend(named(incident));
-    sentences.push(confidence(incident));
-    sentences.push(sources(incident));
-    sentences.extend(caveats(incident));
-    let (milder, worse) = neighbours(incident);
-    Explanation {
-        sentences,
-        otherwise: otherwise(incident),
-        runner_up: runner_up(incident).copied(),
-        worse_from: worse.map(|(from, _)| from),
-        milder_below: milder.map(|(below, _)| below),
+impl Explanation {
+    /// Explains an incident.
+    #[must_use]
+    pub fn of(incident: &Incident) -> Self {
+        let mut sentences = vec![seen(incident)];
+        sentences.extend(opened(incident));
+        sentences.push(normal(incident));
+        sentences.push(severity(incident));
+        sentences.extend(named(incident));
+        sentences.push(confidence(incident));
+        sentences.push(sources(incident));
+        sentences.extend(caveats(incident));
+        let (milder, worse) = neighbours(incident);
+        Self {
+            sentences,
+            otherwise: otherwise(incident),
+            runner_up: runner_up(incident).copied(),
+            worse_from: worse.map(|(from, _)| from),
+            milder_below: milder.map(|(below, _)| below),
+        }
     }
 }
 

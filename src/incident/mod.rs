@@ -16,7 +16,7 @@ use crate::clock::Timestamp;
 use crate::count::{Count, Distinct, Loss, SourceCount};
 use crate::detect::{Confidence, Family, FamilyShare, Normal, Share, Trigger};
 
-pub use explain::{Explanation, explain};
+pub use explain::Explanation;
 pub use lifecycle::{Lifecycle, Settings};
 pub use severity::{Scale, Severity};
 

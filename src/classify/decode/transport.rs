@@ -291,7 +291,7 @@ pub(super) const fn tcp_class(flags: u8, payload_bytes: u32) -> TrafficClass {
 }
 
 /// A UDP datagram by its ports and what was captured of its payload. `whole_bytes` is the payload of the datagram,
-/// `payload_bytes` that of this packet; they differ in a first fragment.
+/// `payload_bytes` that of this packet; they differ in a first fragment. Not inlined: the short walk would hold it twice.
 #[inline(never)]
 pub(super) fn udp_transport(
     source_port: u16,

@@ -1,0 +1,70 @@
+//! Who talks to whom, in one direction: addresses, ports, flows.
+//!
+//! The tables beside a [`Tally`](super::Tally)'s counters, with the same life: one pair in each window, one in each
+//! second that is recalled. Pure; filled on the capture threads, merged on the detector's.
+
+use super::{FlowBitmap, PortHistogram, SourceTally};
+use crate::classify::{Sample, TrafficClass};
+
+/// Sources, ports and flows of one direction.
+#[derive(Clone, Debug)]
+pub struct Endpoints {
+    /// Who sent it, by class.
+    pub sources: SourceTally,
+    /// TCP by destination port.
+    pub tcp_ports: PortHistogram,
+    /// UDP by destination port.
+    pub udp_ports: PortHistogram,
+    /// UDP by source port: reflectors have theirs in common.
+    pub udp_source_ports: PortHistogram,
+    /// Which flows were seen.
+    pub flows: FlowBitmap,
+}
+
+impl Endpoints {
+    /// Empty tables, all allocated. `seed` keys their hashes.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self {
+            sources: SourceTally::new(seed),
+            tcp_ports: PortHistogram::new(),
+            udp_ports: PortHistogram::new(),
+            udp_source_ports: PortHistogram::new(),
+            flows: FlowBitmap::new(),
+        }
+    }
+
+    /// Counts a packet, or those that a merged frame was made of. `flow` is its flow's hash.
+    #[inline]
+    pub fn count(&mut self, sample: &Sample, flow: u64, packets: u32) {
+        if sample.class == TrafficClass::NotIp {
+            return;
+        }
+        self.sources.add(sample.class, sample.source, packets);
+        self.flows.insert(flow);
+        if sample.class.is_tcp() {
+            self.tcp_ports.add(sample.destination_port, packets);
+        } else if sample.class.is_udp() {
+            self.udp_ports.add(sample.destination_port, packets);
+            self.udp_source_ports.add(sample.source_port, packets);
+        }
+    }
+
+    /// Empties the tables without giving memory back.
+    pub fn clear(&mut self) {
+        self.sources.clear();
+        self.tcp_ports.clear();
+        self.udp_ports.clear();
+        self.udp_source_ports.clear();
+        self.flows.clear();
+    }
+
+    /// Adds what another worker saw, or another window.
+    pub fn merge(&mut self, other: &Self) {
+        self.sources.merge(&other.sources);
+        self.tcp_ports.merge(&other.tcp_ports);
+        self.udp_ports.merge(&other.udp_ports);
+        self.udp_source_ports.merge(&other.udp_source_ports);
+        self.flows.merge(&other.flows);
+    }
+}
