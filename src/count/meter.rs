@@ -99,6 +99,7 @@ impl Meter {
     pub fn stretch(&mut self, next: WindowIndex) {
         let counted = self.window.inbound.frames.packets;
         self.window.loss.delayed = self.window.loss.delayed.max(counted);
+        self.sessions.close_window();
         self.window.index = next;
         self.closes_at = next.end();
     }
@@ -162,9 +163,11 @@ impl Meter {
                 .follow(sample, flow, wire, &mut self.window.sessions);
         } else if sample.class.is_udp() {
             self.window.udp_ports.add(sample.destination_port, packets);
-            self.window
-                .udp_source_ports
-                .add(sample.source_port, packets);
+            if sample.class == TrafficClass::UdpOther {
+                self.window
+                    .udp_source_ports
+                    .add(sample.source_port, packets);
+            }
         }
         if sample.fragment != Fragment::Whole {
             self.inbound_fragments

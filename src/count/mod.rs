@@ -318,7 +318,7 @@ pub struct Window {
     pub tcp_ports: PortHistogram,
     /// Inbound UDP by destination port.
     pub udp_ports: PortHistogram,
-    /// Inbound UDP by source port: reflectors have theirs in common.
+    /// Inbound UDP of no known service by source port: reflectors have theirs in common.
     pub udp_source_ports: PortHistogram,
     /// Which inbound flows were seen.
     pub flows: FlowBitmap,

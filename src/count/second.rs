@@ -28,8 +28,8 @@ impl SecondMeter {
         }
     }
 
-    /// Adds a window, which `recall` has taken in already, and what it was judged by. Gives the second when this was its last window, or the one before when
-    /// this window begins another.
+    /// Adds a window, which `recall` has taken in already, and what it was judged by. Gives the second when this was its
+    /// last window, or the one before when this window begins another.
     pub fn add(
         &mut self,
         window: &Window,
@@ -59,8 +59,13 @@ impl SecondMeter {
         second.pps += judged.packets;
         second.bps += judged.bits;
         second.from_interface &= from_interface;
-        second.inbound.merge(&window.inbound);
-        second.outbound.merge(&window.outbound);
+        // An idle host costs nothing.
+        if window.inbound.frames.packets > 0 {
+            second.inbound.merge(&window.inbound);
+        }
+        if window.outbound.frames.packets > 0 {
+            second.outbound.merge(&window.outbound);
+        }
         second.new_flows += self.flows.admit(start.as_seconds(), &window.flows);
         second.foreign += window.foreign;
         second.late += window.late;
@@ -68,7 +73,8 @@ impl SecondMeter {
             *mine += theirs;
         }
         second.loss.merge(window.loss);
-        if window.index.ends_second() {
+        // After a gap both may be due; this one then goes out with the next window.
+        if before.is_none() && window.index.ends_second() {
             self.finish(recall)
         } else {
             before
@@ -95,7 +101,6 @@ struct Generation {
     sources: SourceTally,
     tcp_ports: PortHistogram,
     udp_ports: PortHistogram,
-    udp_source_ports: PortHistogram,
 }
 
 impl Generation {
@@ -104,7 +109,6 @@ impl Generation {
             sources: SourceTally::new(seed),
             tcp_ports: PortHistogram::new(),
             udp_ports: PortHistogram::new(),
-            udp_source_ports: PortHistogram::new(),
         }
     }
 
@@ -112,14 +116,12 @@ impl Generation {
         self.sources.clear();
         self.tcp_ports.clear();
         self.udp_ports.clear();
-        self.udp_source_ports.clear();
     }
 
     fn add(&mut self, window: &Window) {
         self.sources.merge(&window.sources);
         self.tcp_ports.merge(&window.tcp_ports);
         self.udp_ports.merge(&window.udp_ports);
-        self.udp_source_ports.merge(&window.udp_source_ports);
     }
 }
 
@@ -128,6 +130,8 @@ impl Generation {
 pub struct Recall {
     now: Generation,
     before: Generation,
+    /// Whether `before` is the second just before, and not one before a gap.
+    joined: bool,
     index: WindowIndex,
 }
 
@@ -138,6 +142,7 @@ impl Recall {
         Self {
             now: Generation::new(seed),
             before: Generation::new(seed),
+            joined: false,
             index: WindowIndex::default(),
         }
     }
@@ -147,9 +152,7 @@ impl Recall {
         if window.index.second_start() != self.index.second_start() {
             std::mem::swap(&mut self.now, &mut self.before);
             self.now.clear();
-            if window.index.since(self.index) > 2 * super::WINDOWS_PER_SECOND {
-                self.before.clear();
-            }
+            self.joined = window.index.since(self.index) <= super::WINDOWS_PER_SECOND;
         }
         self.index = window.index;
         self.now.add(window);
@@ -157,34 +160,17 @@ impl Recall {
 
     /// The sources recalled, older second first.
     pub fn sources(&self) -> impl Iterator<Item = &SourceTally> {
-        [&self.before.sources, &self.now.sources].into_iter()
+        self.generations().map(|each| &each.sources)
     }
 
     /// Inbound TCP by destination port, older second first.
     pub fn tcp_ports(&self) -> impl Iterator<Item = &PortHistogram> {
-        [&self.before.tcp_ports, &self.now.tcp_ports].into_iter()
+        self.generations().map(|each| &each.tcp_ports)
     }
 
     /// Inbound UDP by destination port, older second first.
     pub fn udp_ports(&self) -> impl Iterator<Item = &PortHistogram> {
-        [&self.before.udp_ports, &self.now.udp_ports].into_iter()
-    }
-
-    /// The part of inbound UDP that came from its commonest source port, in permille; known services' ports included.
-    #[must_use]
-    pub fn one_source_port_permille(&self) -> u64 {
-        let total = self.before.udp_source_ports.total() + self.now.udp_source_ports.total();
-        let most = [&self.before, &self.now]
-            .into_iter()
-            .flat_map(|generation| generation.udp_source_ports.largest(1))
-            .map(|(port, _)| {
-                self.before.udp_source_ports.of(port) + self.now.udp_source_ports.of(port)
-            })
-            .max();
-        most.unwrap_or(0)
-            .saturating_mul(1_000)
-            .checked_div(total)
-            .unwrap_or(0)
+        self.generations().map(|each| &each.udp_ports)
     }
 
     /// Distinct sources of the running second so far.
@@ -193,9 +179,14 @@ impl Recall {
         self.now.sources.distinct()
     }
 
-    /// Distinct sources of the second before.
+    /// Distinct sources of the last second before that had any window, however long ago that was.
     #[must_use]
     pub fn distinct_before(&self) -> Distinct {
         self.before.sources.distinct()
+    }
+
+    fn generations(&self) -> impl Iterator<Item = &Generation> {
+        let before = self.joined.then_some(&self.before);
+        before.into_iter().chain([&self.now])
     }
 }
