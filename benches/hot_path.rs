@@ -27,18 +27,12 @@ fn hot_path(c: &mut Criterion) {
             "syn_random_v4",
             Traffic::syn_flood(LINE_RATE_WINDOW, Senders::Random),
         ),
-        (
-            "syn_256_v4",
-            Traffic::syn_flood(LINE_RATE_WINDOW, STEADY),
-        ),
+        ("syn_256_v4", Traffic::syn_flood(LINE_RATE_WINDOW, STEADY)),
         (
             "udp_random_v4",
             Traffic::udp_flood(LINE_RATE_WINDOW, Senders::Random),
         ),
-        (
-            "syn_random_v6",
-            Traffic::syn_flood_v6(LINE_RATE_WINDOW),
-        ),
+        ("syn_random_v6", Traffic::syn_flood_v6(LINE_RATE_WINDOW)),
         ("mixed", Traffic::mixed(LINE_RATE_WINDOW / 4)),
     ];
     for (name, mut traffic) in floods {
