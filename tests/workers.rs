@@ -151,8 +151,10 @@ fn run(scene: &Scene, split: Split) -> Told {
         let events = outcome.events.iter().map(|event| format!("{event:?}"));
         told.events.extend(events);
         if let Some(second) = outcome.second {
-            told.events
-                .push(format!("{} flows, {:?}", second.new_flows, second.sources));
+            told.events.push(format!(
+                "{:?} {:?}",
+                second.inbound_ends, second.outbound_ends
+            ));
         }
     };
     let mut open = first;
