@@ -120,7 +120,11 @@ fn kinds() -> [(&'static str, Traffic); 9] {
 fn no_packet_of_any_kind_allocates() {
     let mut worker = Worker::new();
     for (name, mut traffic) in kinds() {
-        let windows = if traffic.len() > USUAL * 2 { 8 } else { WINDOWS };
+        let windows = if traffic.len() > USUAL * 2 {
+            8
+        } else {
+            WINDOWS
+        };
         for _ in 0..windows {
             traffic.renew_sources();
             let asked = allocations(|| {
@@ -156,7 +160,10 @@ fn neither_real_frames_nor_what_is_left_of_them_allocate() {
         .expect("the project's captures are there")
         .filter_map(Result::ok)
         .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "pcap"));
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "pcap")
+        });
     let mut worker = Worker::new();
     let (mut files, mut frames) = (0, 0_u64);
     for path in captures {
@@ -185,7 +192,10 @@ fn neither_real_frames_nor_what_is_left_of_them_allocate() {
         assert_eq!(asked, 0, "{}", path.display());
         files += 1;
     }
-    assert!(files > 20 && frames > 10_000, "{files} files, {frames} frames");
+    assert!(
+        files > 20 && frames > 10_000,
+        "{files} files, {frames} frames"
+    );
 }
 
 /// What judging one window may ask for, whatever happens: opening and resolving an incident makes two of its stories.
@@ -223,7 +233,9 @@ fn judging_a_window_allocates_a_bounded_amount_that_packets_do_not_change() {
                 telling = asked.max(telling);
             }
         }
-        println!("{name}: at most {silent} allocations a window, {telling} in one of the {events} with an event");
+        println!(
+            "{name}: at most {silent} allocations a window, {telling} in one of the {events} with an event"
+        );
         assert!(silent <= MOST_IN_A_QUIET_STEP, "{name}: {silent}");
         assert!(telling <= MOST_IN_A_STEP, "{name}: {telling}");
     }

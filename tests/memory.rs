@@ -40,7 +40,10 @@ fn ten_million_forged_sources_stay_within_64_mib() {
     ] {
         let (resident_kib, said) = replayed(&mut flood);
         println!("{resident_kib} KiB at most");
-        assert!(resident_kib <= MOST_RESIDENT_KIB, "{resident_kib} KiB resident");
+        assert!(
+            resident_kib <= MOST_RESIDENT_KIB,
+            "{resident_kib} KiB resident"
+        );
         let sources = sources_of_the_incident(&said);
         assert!(
             sources.abs_diff(SOURCES as u64) <= SOURCES as u64 / 100 * MOST_ERROR_PERCENT,
@@ -53,7 +56,12 @@ fn ten_million_forged_sources_stay_within_64_mib() {
 fn replayed(flood: &mut Traffic) -> (u64, String) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_ftagent"))
         .args(["replay", "-", "--json"])
-        .args(["--host", &HOST_V4.to_string(), "--host", &HOST_V6.to_string()])
+        .args([
+            "--host",
+            &HOST_V4.to_string(),
+            "--host",
+            &HOST_V6.to_string(),
+        ])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -99,7 +107,10 @@ fn sources_of_the_incident(said: &str) -> u64 {
     let resolved: Vec<serde_json::Value> = said
         .lines()
         .filter_map(|line| serde_json::from_str(line).ok())
-        .filter(|line: &serde_json::Value| line.get("event").is_some_and(|event| event == "incident_resolved"))
+        .filter(|line: &serde_json::Value| {
+            line.get("event")
+                .is_some_and(|event| event == "incident_resolved")
+        })
         .collect();
     let [only] = resolved.as_slice() else {
         panic!("one incident was expected: {said}");

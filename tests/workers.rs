@@ -17,7 +17,9 @@ use std::path::{Path, PathBuf};
 
 use ftagent::capture::replay::CaptureReader;
 use ftagent::capture::{Capture, Frame, LinkType, PacketSource};
-use ftagent::classify::{Classifier, Fragment, Sample, Settings, TrafficClass, Undecodable, Vantage};
+use ftagent::classify::{
+    Classifier, Fragment, Sample, Settings, TrafficClass, Undecodable, Vantage,
+};
 use ftagent::count::{self, Meter, Seeded, Tally, WINDOWS_PER_SECOND, Window, WindowIndex};
 use ftagent::detect::limits::{SetBy, SetLimit};
 use ftagent::engine::{self, Engine};
@@ -39,11 +41,12 @@ fn by_flow(_: u64, sample: &Sample) -> usize {
         IpAddr::V6(v6) => hash.wide(v6.to_bits()),
     };
     let ends = end(sample.source) ^ end(sample.destination);
-    let ports = if sample.fragment == Fragment::Whole && (sample.class.is_tcp() || sample.class.is_udp()) {
-        hash.word(sample.source_port.into()) ^ hash.word(sample.destination_port.into())
-    } else {
-        0
-    };
+    let ports =
+        if sample.fragment == Fragment::Whole && (sample.class.is_tcp() || sample.class.is_udp()) {
+            hash.word(sample.source_port.into()) ^ hash.word(sample.destination_port.into())
+        } else {
+            0
+        };
     worker(hash.pair(ends, ports ^ u64::from(sample.protocol)))
 }
 
@@ -148,7 +151,8 @@ fn run(scene: &Scene, split: Split) -> Told {
         let events = outcome.events.iter().map(|event| format!("{event:?}"));
         told.events.extend(events);
         if let Some(second) = outcome.second {
-            told.events.push(format!("{} flows, {:?}", second.new_flows, second.sources));
+            told.events
+                .push(format!("{} flows, {:?}", second.new_flows, second.sources));
         }
     };
     let mut open = first;
@@ -173,13 +177,15 @@ fn run(scene: &Scene, split: Split) -> Told {
         close(&mut meters, open);
     }
     let last = engine.finish();
-    told.events.extend(last.events.iter().map(|event| format!("{event:?}")));
+    told.events
+        .extend(last.events.iter().map(|event| format!("{event:?}")));
     told
 }
 
 fn recorded() -> Vec<Scene> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
-    let manifest = std::fs::read_to_string(folder.join("manifest.tsv")).expect("there is a manifest");
+    let manifest =
+        std::fs::read_to_string(folder.join("manifest.tsv")).expect("there is a manifest");
     let scenes: Vec<_> = manifest
         .lines()
         .skip(1)
@@ -251,10 +257,19 @@ fn four_workers_tell_the_same_events_as_one() {
         assert_eq!(one.inbound, four.inbound, "{}", scene.name);
         assert_eq!(one.outbound, four.outbound, "{}", scene.name);
         assert_eq!(one.undecodable, four.undecodable, "{}", scene.name);
-        assert_eq!((one.foreign, one.late), (four.foreign, four.late), "{}", scene.name);
+        assert_eq!(
+            (one.foreign, one.late),
+            (four.foreign, four.late),
+            "{}",
+            scene.name
+        );
         assert_eq!(one.events, four.events, "{}", scene.name);
         if scene.limit_pps.is_none() {
-            assert!(one.events.iter().any(|event| event.starts_with("Opened")), "{}", scene.name);
+            assert!(
+                one.events.iter().any(|event| event.starts_with("Opened")),
+                "{}",
+                scene.name
+            );
         }
     }
 }
@@ -267,9 +282,19 @@ fn whatever_can_be_added_up_is_the_same_when_packets_come_to_anyone() {
         assert_eq!(one.inbound.lengths, four.inbound.lengths, "{}", scene.name);
         assert_eq!(one.outbound.frames, four.outbound.frames, "{}", scene.name);
         assert_eq!(one.undecodable, four.undecodable, "{}", scene.name);
-        assert_eq!((one.foreign, one.late), (four.foreign, four.late), "{}", scene.name);
+        assert_eq!(
+            (one.foreign, one.late),
+            (four.foreign, four.late),
+            "{}",
+            scene.name
+        );
         for class in TrafficClass::ALL {
-            assert_eq!(one.inbound.class(class), four.inbound.class(class), "{} {class:?}", scene.name);
+            assert_eq!(
+                one.inbound.class(class),
+                four.inbound.class(class),
+                "{} {class:?}",
+                scene.name
+            );
         }
     }
 }

@@ -226,7 +226,13 @@ impl Traffic {
             match nth % 3 {
                 0 => {
                     let header = udp(7_777, 4_789, NETWORK.len() + frame.data.len());
-                    traffic.push(Way::In, peer, UDP, &header, &[&NETWORK, frame.data].concat());
+                    traffic.push(
+                        Way::In,
+                        peer,
+                        UDP,
+                        &header,
+                        &[&NETWORK, frame.data].concat(),
+                    );
                 }
                 1 => traffic.push(Way::In, peer, GRE, &BRIDGED, frame.data),
                 _ => {
@@ -330,7 +336,12 @@ impl Traffic {
         for frame in self.frames(window).take(frames) {
             let nanos = low(frame.at.as_nanos() % Timestamp::NANOS_PER_SECOND);
             let captured = low(frame.data.len() as u64);
-            let header = [low(frame.at.as_seconds()), nanos, captured, frame.wire_bytes];
+            let header = [
+                low(frame.at.as_seconds()),
+                nanos,
+                captured,
+                frame.wire_bytes,
+            ];
             out.write_all(header.map(u32::to_le_bytes).as_flattened())?;
             out.write_all(frame.data)?;
         }

@@ -347,7 +347,7 @@ impl Window {
             udp_ports: PortHistogram::new(),
             udp_source_ports: PortHistogram::new(),
             flows: FlowBitmap::new(),
-            sessions: SessionTally::default(),
+            sessions: SessionTally::new(),
             foreign: 0,
             late: 0,
             undecodable: [0; Undecodable::COUNT],

@@ -141,24 +141,31 @@ impl SourceTally {
     }
 
     /// Counts packets. Frames that are not IP have no source and are not counted.
-    #[inline]
+    #[inline(always)]
     pub fn add(&mut self, class: TrafficClass, source: IpAddr, packets: u32) {
         if packets == 0 || class == TrafficClass::NotIp {
             return;
         }
+        // One call a family: an address of either would have to be handed over in memory.
         match source {
-            IpAddr::V4(address) => {
-                let hash = address.hash(self.seeded);
-                if !count(&mut self.v4, self.seeded, hash, address, class, packets) {
-                    self.sketches.add_v4(hash, address, u64::from(packets));
-                }
-            }
-            IpAddr::V6(address) => {
-                let hash = address.hash(self.seeded);
-                if !count(&mut self.v6, self.seeded, hash, address, class, packets) {
-                    self.sketches.add_v6(hash, address, u64::from(packets));
-                }
-            }
+            IpAddr::V4(address) => self.add_v4(class, address, packets),
+            IpAddr::V6(address) => self.add_v6(class, address, packets),
+        }
+    }
+
+    #[inline(never)]
+    fn add_v4(&mut self, class: TrafficClass, address: Ipv4Addr, packets: u32) {
+        let hash = address.hash(self.seeded);
+        if !count(&mut self.v4, self.seeded, hash, address, class, packets) {
+            self.sketches.add_v4(hash, address, u64::from(packets));
+        }
+    }
+
+    #[inline(never)]
+    fn add_v6(&mut self, class: TrafficClass, address: Ipv6Addr, packets: u32) {
+        let hash = address.hash(self.seeded);
+        if !count(&mut self.v6, self.seeded, hash, address, class, packets) {
+            self.sketches.add_v6(hash, address, u64::from(packets));
         }
     }
 
