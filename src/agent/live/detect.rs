@@ -119,6 +119,8 @@ impl DetectThread {
             let current = WindowIndex::of(now);
             let behind = current.since(index);
             if behind > BEHIND_WINDOWS {
+                // One that is later than the time to go on from.
+                self.read_counters(&mut counters);
                 let passed = counters.pass_over(self.timeline.nanos_of(current.start()));
                 log::warn!(
                     "held up for {}: {} packets came in a time that is not judged",
@@ -278,12 +280,14 @@ impl Counters {
 mod tests {
     use super::*;
 
+    const MILLI: u64 = 1_000_000;
+
     /// A thousand packets of 100 bytes every 50 ms.
-    fn reading(at_millis: u64) -> Option<CounterReading> {
-        let packets = at_millis * 20;
+    fn reading(at_nanos: u64) -> Option<CounterReading> {
+        let packets = at_nanos / MILLI * 20;
         Some(CounterReading {
-            taken_before_nanos: at_millis * 1_000_000,
-            taken_after_nanos: at_millis * 1_000_000,
+            taken_before_nanos: at_nanos,
+            taken_after_nanos: at_nanos,
             packets,
             bytes: packets * 100,
             missed: 0,
@@ -342,17 +346,16 @@ mod tests {
         let mut packets = 0;
         for index in 1..=60 {
             let end_nanos = index * WINDOW_NANOS;
-            // At work for a second, held up for a second and a half, at work again.
-            let now_millis = match index {
-                20..50 => 50 * 50 + 3,
-                index => index * 50 + 3,
+            // At work for a second, held up for a second and a half, at work again. While it catches up, each window
+            // takes ten microseconds.
+            let now_nanos = match index {
+                20..50 => 50 * WINDOW_NANOS + 3 * MILLI + index * 10_000,
+                index => index * WINDOW_NANOS + 3 * MILLI,
             };
             if !counters.are_read_after(end_nanos) {
-                counters.push(0, reading(now_millis));
+                counters.push(0, reading(now_nanos));
             }
-            // What capture saw meanwhile comes all at once.
-            let captured = if (20..50).contains(&index) { 0 } else { 1_000 };
-            let nic = counters.window(end_nanos, &[captured], captured);
+            let nic = counters.window(end_nanos, &[1_000], 1_000);
             let nic = nic.expect("there is always a reading");
             assert_ne!(nic.quality, NicQuality::Stepping, "{index}");
             packets += nic.packets;
@@ -363,12 +366,12 @@ mod tests {
     #[test]
     fn a_time_that_is_not_judged_does_not_fall_into_the_window_after_it() {
         let mut counters = counters();
-        counters.push(0, reading(53));
+        counters.push(0, reading(53 * MILLI));
         assert_eq!(packets(counters.window(WINDOW_NANOS, &[0], 0)), 1_000);
         // Twenty seconds later.
-        counters.push(0, reading(20_003));
+        counters.push(0, reading(20_003 * MILLI));
         assert_eq!(counters.pass_over(400 * WINDOW_NANOS), 399 * 1_000);
-        counters.push(0, reading(20_053));
+        counters.push(0, reading(20_053 * MILLI));
         assert_eq!(packets(counters.window(401 * WINDOW_NANOS, &[0], 0)), 1_000);
     }
 
