@@ -15,6 +15,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use common::event::Incident;
 use common::manifest::{Listed, published};
+use common::packets::Packets;
+use common::process::Scratch;
 use common::replay::replay_as;
 
 /// Subtypes that have to be right among the captures that count.
@@ -160,11 +162,13 @@ fn every_published_attack_gets_its_name() {
     );
 }
 
+/// How long ordinary traffic is repeated for: through all of warm-up, the first ten minutes and the second.
+const REPEATED_SECONDS: u64 = 1_200;
+
 /// Replays everything that is no attack with the limit that `limit_pps` gives, and expects nothing above low.
 fn expect_peace(how: &str, limit_pps: impl Fn(&Listed) -> Option<u64>) {
-    let peaceful = |capture: &Listed| !capture.malformed && !capture.is_attack();
     let mut alarms = Vec::new();
-    for capture in published().into_iter().filter(peaceful) {
+    for capture in published().into_iter().filter(is_peaceful) {
         let replayed = replay_as(&capture.path, capture.host.as_deref(), limit_pps(&capture));
         let told = |incident: &&Incident| {
             format!(
@@ -186,6 +190,29 @@ fn expect_peace(how: &str, limit_pps: impl Fn(&Listed) -> Option<u64>) {
         );
     }
     assert!(alarms.is_empty(), "false alarms:\n{}", alarms.join("\n"));
+}
+
+fn is_peaceful(capture: &Listed) -> bool {
+    !capture.malformed && !capture.is_attack()
+}
+
+#[test]
+fn ordinary_traffic_over_and_over_is_no_attack_by_the_learned_rules() {
+    let scratch = Scratch::new();
+    let file = scratch.path().join("repeated.pcap");
+    for capture in published().into_iter().filter(is_peaceful) {
+        let once = Packets::read(&capture.path);
+        if once.seconds() >= REPEATED_SECONDS {
+            continue;
+        }
+        let times = REPEATED_SECONDS / (once.seconds() + 1) + 1;
+        once.repeated(times).write_pcap(&file, 0);
+        let replayed = replay_as(&file, capture.host.as_deref(), None);
+        println!("repeated {times} times: {}", capture.file);
+        for incident in replayed.incidents() {
+            assert_eq!(incident.severity, "low", "{}: {incident:?}", capture.file);
+        }
+    }
 }
 
 #[test]

@@ -2,18 +2,25 @@
 
 #![expect(
     clippy::expect_used,
+    clippy::panic,
     reason = "a test that cannot go on says so by panicking"
 )]
 
 mod common;
 
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, UNIX_EPOCH};
 
+use ftagent::clock::Timestamp;
+use proptest::prelude::*;
+use serde_json::Value;
+
 use common::agent::PROGRAM;
 use common::manifest::{Listed, published, recorded};
-use common::packets::Packets;
+use common::packets::{Packet, Packets};
 use common::process::{Scratch, succeed};
 
 /// Longer than any replay here takes on a busy machine.
@@ -145,4 +152,179 @@ fn times_and_ids_are_found_and_moved() {
         later("10.0.0.1-2, 12 packets/s (1-2)", 1),
         "10.0.0.1-2, 12 packets/s (1-2)"
     );
+}
+
+/// The host in made-up traffic.
+const HOST: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
+
+/// What a burst is made of.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Syn,
+    Udp,
+    /// The host's own datagrams.
+    Outbound,
+    /// Between two others.
+    Foreign,
+    /// Cut inside the link-layer header.
+    Cut,
+}
+
+/// Packets at a steady pace.
+#[derive(Clone, Debug)]
+struct Burst {
+    kind: Kind,
+    start_millis: u64,
+    packets: u64,
+    pause_micros: u64,
+    sources: u64,
+}
+
+impl Burst {
+    fn packets(&self) -> impl Iterator<Item = Packet> + '_ {
+        // 2026-03-15T09:44:18Z, in the middle of a second.
+        let start = Timestamp::from_nanos(1_773_567_858_300_000_000)
+            .plus_nanos(self.start_millis * 1_000_000);
+        (0..self.packets).map(move |number| {
+            let at = start.plus_nanos(number * self.pause_micros * 1_000);
+            let other = u32::from(Ipv4Addr::new(198, 18, 0, 1))
+                + u32::try_from(number % self.sources).expect("few sources");
+            let other = Ipv4Addr::from(other);
+            match self.kind {
+                Kind::Syn => Packet::syn(at, other, HOST),
+                Kind::Udp => Packet::udp(at, other, HOST),
+                Kind::Outbound => Packet::udp(at, HOST, other),
+                Kind::Foreign => Packet::udp(at, other, Ipv4Addr::new(192, 0, 2, 99)),
+                Kind::Cut => Packet::cut(at),
+            }
+        })
+    }
+}
+
+/// Bursts within half a minute; one in eight is late by up to a quarter of an hour, so that silence, gaps in the
+/// recording and incidents that come back occur.
+fn bursts() -> impl Strategy<Value = Vec<Burst>> {
+    let kind = prop_oneof![
+        4 => Just(Kind::Syn),
+        4 => Just(Kind::Udp),
+        1 => Just(Kind::Outbound),
+        1 => Just(Kind::Foreign),
+        1 => Just(Kind::Cut),
+    ];
+    let start = prop_oneof![7 => 0_u64..30_000, 1 => 30_000_u64..900_000];
+    let burst = (kind, start, 1_u64..1_500, 200_u64..20_000, 1_u64..300).prop_map(
+        |(kind, start_millis, packets, pause_micros, sources)| Burst {
+            kind,
+            start_millis,
+            packets,
+            pause_micros,
+            sources,
+        },
+    );
+    proptest::collection::vec(burst, 1..8)
+}
+
+fn number(value: &Value, name: &str) -> u64 {
+    value
+        .get(name)
+        .and_then(Value::as_u64)
+        .unwrap_or_else(|| panic!("{name} is no number in {value}"))
+}
+
+/// The sum of all numbers in an object.
+fn sum(value: &Value, name: &str) -> u64 {
+    let object = value.get(name).and_then(Value::as_object);
+    let numbers = object.into_iter().flat_map(|object| object.values());
+    numbers.filter_map(Value::as_u64).sum()
+}
+
+/// What the summary and the seconds count is what was in the file.
+fn check_tallies(lines: &[Value], packets: usize) {
+    let (summary, events) = lines.split_last().expect("there is a summary");
+    assert_eq!(summary["event"], "summary");
+    assert_eq!(number(summary, "packets"), packets as u64);
+    let told = number(summary, "inbound")
+        + number(summary, "outbound")
+        + number(summary, "foreign")
+        + sum(summary, "undecodable");
+    assert_eq!(
+        told, packets as u64,
+        "every packet is in one tally: {summary}"
+    );
+    let seconds = || events.iter().filter(|line| line["event"] == "second");
+    let by_second = |name: &str| seconds().map(|second| number(second, name)).sum::<u64>();
+    assert_eq!(by_second("pps"), number(summary, "inbound"));
+    assert_eq!(by_second("outbound_pps"), number(summary, "outbound"));
+    assert_eq!(by_second("foreign"), number(summary, "foreign"));
+    assert_eq!(by_second("late"), number(summary, "late"));
+    for second in seconds() {
+        assert_eq!(sum(second, "classes"), number(second, "pps"), "{second}");
+    }
+}
+
+/// Every opening, and every coming back, has one end; peaks are over the limit that was crossed.
+fn check_incidents(lines: &[Value], limit_pps: u64) {
+    let mut open: BTreeMap<String, bool> = BTreeMap::new();
+    let mut opened = 0;
+    for line in lines {
+        let event = line["event"].as_str().unwrap_or_default();
+        let Some(incident) = line.get("incident") else {
+            continue;
+        };
+        let id = incident["id"].as_str().expect("an id is text").to_owned();
+        let before = open.get(&id).copied();
+        match (event, line["change"].as_str()) {
+            ("incident_opened", None) => {
+                assert_eq!(before, None, "opened once: {line}");
+                opened += 1;
+            }
+            ("incident_updated", Some("reopened")) => {
+                assert_eq!(before, Some(false), "only what ended comes back: {line}");
+            }
+            ("incident_updated", Some(_)) | ("incident_resolved", None) => {
+                assert_eq!(before, Some(true), "only what is open goes on: {line}");
+            }
+            other => panic!("{other:?}: {line}"),
+        }
+        open.insert(id, event != "incident_resolved");
+        assert!(number(incident, "peak_pps") >= limit_pps, "{line}");
+        assert_eq!(number(incident, "threshold_pps"), limit_pps);
+    }
+    assert!(open.values().all(|open| !open), "all have ended: {open:?}");
+    let summary = lines.last().expect("there is a summary");
+    assert_eq!(number(summary, "incidents"), opened);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 32,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn any_traffic_is_counted_once_and_every_incident_ends(
+        bursts in bursts(),
+        limit_pps in 20_u64..2_000,
+        sorted in prop::bool::weighted(0.8),
+    ) {
+        let mut packets: Vec<Packet> = bursts.iter().flat_map(Burst::packets).collect();
+        if sorted {
+            packets.sort_by_key(|packet| packet.at);
+        }
+        let packets = Packets::ethernet(packets);
+        let scratch = Scratch::new();
+        let file = scratch.path().join("any.pcap");
+        packets.write_pcap(&file, 0);
+        let mut command = Command::new(PROGRAM);
+        command.arg("replay").arg(&file).args(["--json", "--seconds", "--explain", "--host"]);
+        command.args([&HOST.to_string(), "--threshold-pps", &limit_pps.to_string()]);
+        let told = succeed(&mut command, PATIENCE);
+        let lines: Vec<Value> = told
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("every line is JSON"))
+            .collect();
+        check_tallies(&lines, packets.len());
+        check_incidents(&lines, limit_pps);
+    }
 }

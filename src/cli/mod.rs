@@ -9,8 +9,10 @@ mod replay;
 mod run;
 
 use std::ffi::OsString;
+use std::num::IntErrorKind;
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ErrorKind};
 use clap::{Parser, Subcommand};
 
 use crate::capture::CaptureError;
@@ -80,15 +82,7 @@ impl From<CaptureError> for Failure {
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
-        Err(error) => {
-            // Help and version come this way too; clap knows which of them is no error.
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() {
-                Exit::Usage as u8
-            } else {
-                Exit::Fine as u8
-            });
-        }
+        Err(error) => return refused(error),
     };
     let done = match arguments.command {
         Command::Run(run) => run.execute(),
@@ -103,15 +97,94 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// A threshold: a whole number of at least one. Separators make long ones readable and are not worth an error.
+/// What becomes of arguments that are none. Help and version come this way too.
+fn refused(mut error: clap::Error) -> ExitCode {
+    let is_help = !error.use_stderr();
+    if is_help || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        // A reader that has seen enough is no reason to complain.
+        let _ = error.print();
+    } else {
+        // How to pass an unknown option as a value helps nobody here, and --help shows the usage better.
+        error.remove(ContextKind::Suggested);
+        error.remove(ContextKind::Usage);
+        output::complain(&one_line(&error.render().to_string()));
+    }
+    ExitCode::from(if is_help {
+        Exit::Fine as u8
+    } else {
+        Exit::Usage as u8
+    })
+}
+
+/// The parser's message and its tips as one line, as every other error is.
+fn one_line(rendered: &str) -> String {
+    let mut line = String::new();
+    for part in rendered.lines().map(str::trim) {
+        let part = part.trim_start_matches("error: ").trim_end_matches('.');
+        if part.is_empty() || part.starts_with("For more information") {
+            continue;
+        }
+        if !line.is_empty() {
+            line.push_str(if line.ends_with(':') { " " } else { "; " });
+        }
+        line.push_str(part);
+    }
+    line.push_str(" (--help lists what there is)");
+    line
+}
+
+/// A threshold: a whole number of at least one, in groups of three digits where that reads better.
 fn parse_threshold(text: &str) -> Result<u64, String> {
-    let digits: String = text
-        .chars()
-        .filter(|each| *each != '_' && *each != ',')
-        .collect();
+    let grouped = |separator| text.split(separator).skip(1).all(|group| group.len() == 3);
+    let digits = match (text.contains('_'), text.contains(',')) {
+        (false, false) => text.to_owned(),
+        (true, false) if grouped('_') => text.replace('_', ""),
+        (false, true) if grouped(',') => text.replace(',', ""),
+        _ => String::new(),
+    };
     match digits.parse::<u64>() {
         Ok(0) => Err("expected 1 or more, found 0; leave it out for learned limits".to_owned()),
         Ok(value) => Ok(value),
-        Err(_) => Err("expected a whole number, such as 50000".to_owned()),
+        Err(error) if *error.kind() == IntErrorKind::PosOverflow => {
+            Err(format!("expected at most {}", u64::MAX))
+        }
+        Err(_) => Err("expected a whole number of 1 or more, such as 50000".to_owned()),
+    }
+}
+
+/// A time in whole seconds.
+fn parse_seconds(text: &str) -> Result<u64, String> {
+    text.parse()
+        .map_err(|_| "expected a whole number of seconds, such as 60".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        use clap::CommandFactory as _;
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_threshold_may_be_grouped_by_threes_and_in_no_other_way() {
+        assert_eq!(parse_threshold("50000"), Ok(50_000));
+        assert_eq!(parse_threshold("1,250,000"), Ok(1_250_000));
+        assert_eq!(parse_threshold("1_250_000"), Ok(1_250_000));
+        for text in [
+            "1,5",
+            "1,00",
+            "1_000,000",
+            ",",
+            "1.5",
+            "1e6",
+            "",
+            "-5",
+            "0x10",
+        ] {
+            assert!(parse_threshold(text).is_err(), "{text:?}");
+        }
     }
 }

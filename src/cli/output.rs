@@ -94,6 +94,10 @@ impl<W: Write> Reporter for JsonLines<W> {
         for event in &outcome.events {
             self.event(event)?;
         }
+        if !outcome.events.is_empty() {
+            // Whoever reads along from a pipe wants to know now.
+            self.out.flush()?;
+        }
         match outcome.second {
             Some(second) if self.seconds => self.line(&SecondLine::of(&second)),
             _ => Ok(()),
@@ -160,6 +164,9 @@ impl<W: Write> Reporter for Listing<W> {
             if self.explain && !matches!(event, Event::Updated(..)) {
                 write_explanation(&mut self.out, &Explanation::of(event.incident()))?;
             }
+        }
+        if !outcome.events.is_empty() {
+            self.out.flush()?;
         }
         match outcome.second {
             Some(second) if self.seconds => writeln!(

@@ -1,6 +1,5 @@
 //! `ftagent replay FILE`: a capture file through the very engine that runs live.
 
-use std::fs::File;
 use std::io::{self, BufWriter};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -8,10 +7,10 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 
 use super::output::{JsonLines, Listing, Reporter};
-use super::{Exit, Failure, parse_threshold};
+use super::{Exit, Failure, parse_seconds, parse_threshold};
 use crate::agent::{self, ReplaySettings};
-use crate::capture::CaptureError;
 use crate::capture::replay::CaptureReader;
+use crate::capture::{CaptureError, PacketSource};
 use crate::classify::{self, Vantage};
 use crate::count;
 use crate::detect::limits::{SetBy, SetLimit};
@@ -24,11 +23,11 @@ pub(super) struct ReplayArguments {
     file: PathBuf,
 
     /// Open an incident from so many inbound packets a second on; without any threshold the learned rules apply
-    #[arg(long, value_name = "N", value_parser = parse_threshold)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse_threshold)]
     threshold_pps: Option<u64>,
 
     /// Open an incident from so many inbound bits a second on
-    #[arg(long, value_name = "N", value_parser = parse_threshold)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse_threshold)]
     threshold_bps: Option<u64>,
 
     /// Protected address or network, more than once for several; without it, the destination of most packets
@@ -36,7 +35,7 @@ pub(super) struct ReplayArguments {
     hosts: Vec<IpNet>,
 
     /// Let the first so many seconds only teach what is normal
-    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, allow_negative_numbers = true, value_parser = parse_seconds)]
     warmup: u64,
 
     /// Print every second's figures too
@@ -54,15 +53,15 @@ pub(super) struct ReplayArguments {
 
 impl ReplayArguments {
     pub(super) fn execute(self) -> Result<(), Failure> {
-        let stdin = self.file == Path::new("-");
-        let (hosts, guessed) = self.protected(stdin)?;
+        let (hosts, guessed) = self.protected()?;
+        let mut source = self.open()?;
         let out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
         let mut reporter: Box<dyn Reporter> = if self.json {
             Box::new(JsonLines::new(out, self.seconds, self.explain))
         } else {
             Box::new(Listing::new(out, self.seconds, self.explain))
         };
-        let written = reporter.begin(&self.file, &hosts, guessed);
+        let mut written = reporter.begin(self.name(), &hosts, guessed);
         let settings = ReplaySettings {
             classify: classify::Settings {
                 vantage: Vantage::Hosts(hosts),
@@ -72,37 +71,49 @@ impl ReplayArguments {
             warmup_seconds: self.warmup,
         };
         let mut engine = Engine::new(self.engine_settings(), None);
-        let mut written = written;
         let mut sink = |outcome| {
             if written.is_ok() {
                 written = reporter.outcome(outcome);
             }
         };
-        let (summary, ended) = if stdin {
-            let mut source = CaptureReader::new(io::stdin().lock(), &self.file)?;
-            agent::replay(&mut source, &settings, &mut engine, &mut sink)
-        } else {
-            let mut source = CaptureReader::open(&self.file)?;
-            agent::replay(&mut source, &settings, &mut engine, &mut sink)
-        };
+        let (summary, ended) = agent::replay(&mut *source, &settings, &mut engine, &mut sink);
         let written = written.and_then(|()| reporter.end(&summary, ended.as_ref().err()));
         conclude(written, ended)
     }
 
+    fn is_stdin(&self) -> bool {
+        self.file == Path::new("-")
+    }
+
+    /// What the capture is called in everything we say about it.
+    fn name(&self) -> &Path {
+        if self.is_stdin() {
+            Path::new("standard input")
+        } else {
+            &self.file
+        }
+    }
+
+    fn open(&self) -> Result<Box<dyn PacketSource>, CaptureError> {
+        Ok(if self.is_stdin() {
+            Box::new(CaptureReader::new(io::stdin().lock(), self.name())?)
+        } else {
+            Box::new(CaptureReader::open(&self.file)?)
+        })
+    }
+
     /// The protected networks, and whether we had to guess them.
-    fn protected(&self, stdin: bool) -> Result<(Vec<IpNet>, bool), Failure> {
+    fn protected(&self) -> Result<(Vec<IpNet>, bool), Failure> {
         if !self.hosts.is_empty() {
             return Ok((self.hosts.clone(), false));
         }
-        let regular = !stdin && std::fs::metadata(&self.file).is_ok_and(|found| found.is_file());
-        if !regular && (stdin || self.file.exists() && !self.file.is_dir()) {
+        if self.is_stdin() || is_pipe(&self.file) {
             return Err(Failure::usage(format!(
                 "{}: can be read only once; name the protected host with --host",
-                self.file.display()
+                self.name().display()
             )));
         }
-        let mut source: CaptureReader<File> = CaptureReader::open(&self.file)?;
-        let host = agent::busiest_destination(&mut source);
+        let host = agent::busiest_destination(&mut CaptureReader::open(&self.file)?);
         Ok((host.map(IpNet::from).into_iter().collect(), true))
     }
 
@@ -121,6 +132,11 @@ impl ReplayArguments {
         }
         settings
     }
+}
+
+/// Whether a path is something that gives its bytes once: a pipe, a socket, a terminal.
+fn is_pipe(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir())
 }
 
 /// The command's end: a damaged file and a closed pipe are told apart.

@@ -31,11 +31,11 @@ pub(super) struct RunArguments {
     local: bool,
 
     /// Open an incident from so many inbound packets a second on; without any threshold the learned rules apply
-    #[arg(long, value_name = "N", value_parser = parse_threshold)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse_threshold)]
     threshold_pps: Option<u64>,
 
     /// Open an incident from so many inbound bits a second on
-    #[arg(long, value_name = "N", value_parser = parse_threshold)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse_threshold)]
     threshold_bps: Option<u64>,
 
     /// Keep what was learned in this directory, so that a restart does not begin anew

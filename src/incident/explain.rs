@@ -106,7 +106,7 @@ fn seen(incident: &Incident) -> String {
             Duration(ended_at.millis_since(incident.started_at)),
             incident.started_at,
         ),
-        None => format!("It goes on since {}.", incident.started_at),
+        None => format!("It began at {} and goes on.", incident.started_at),
     };
     format!("Inbound traffic peaked at {peak}, {origin}{estimate}. {when}{came_back}")
 }

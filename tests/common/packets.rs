@@ -1,6 +1,7 @@
 //! Packets of a capture as values: read, shifted in time, written again as pcap or pcapng.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::Path;
 
 use ftagent::capture::replay::CaptureReader;
@@ -19,6 +20,56 @@ pub(crate) struct Packet {
     pub(crate) wire_bytes: u32,
     /// What was captured of it.
     pub(crate) data: Vec<u8>,
+}
+
+impl Packet {
+    /// A SYN to port 80.
+    pub(crate) fn syn(at: Timestamp, source: Ipv4Addr, destination: Ipv4Addr) -> Self {
+        let mut tcp = [0; 20];
+        tcp[..4].copy_from_slice(&[0xc0, 0x00, 0, 80]);
+        // Five words of header, SYN, a window.
+        tcp[12..16].copy_from_slice(&[0x50, 0x02, 0xfa, 0xf0]);
+        Self::v4(at, 6, source, destination, &tcp)
+    }
+
+    /// A datagram of ten bytes to port 9000.
+    pub(crate) fn udp(at: Timestamp, source: Ipv4Addr, destination: Ipv4Addr) -> Self {
+        let mut udp = [0; 18];
+        udp[..6].copy_from_slice(&[0xc0, 0x00, 0x23, 0x28, 0, 18]);
+        Self::v4(at, 17, source, destination, &udp)
+    }
+
+    /// A frame of a type that nobody takes apart, cut inside its header.
+    pub(crate) fn cut(at: Timestamp) -> Self {
+        Self {
+            at,
+            wire_bytes: 60,
+            data: vec![2, 0, 0, 0, 0, 1, 2, 0],
+        }
+    }
+
+    fn v4(
+        at: Timestamp,
+        protocol: u8,
+        source: Ipv4Addr,
+        destination: Ipv4Addr,
+        transport: &[u8],
+    ) -> Self {
+        let length = u16::try_from(20 + transport.len()).expect("a packet is short");
+        let mut data = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];
+        data.extend([0x45, 0]);
+        data.extend(length.to_be_bytes());
+        data.extend([0, 0, 0x40, 0, 57, protocol, 0, 0]);
+        data.extend(source.octets());
+        data.extend(destination.octets());
+        data.extend(transport);
+        data.resize(data.len().max(60), 0);
+        Self {
+            at,
+            wire_bytes: 60,
+            data,
+        }
+    }
 }
 
 /// Packets of one link type, in the order of their capture.
@@ -57,6 +108,34 @@ impl Packets {
         Self {
             link: link.expect("the capture holds packets"),
             packets,
+        }
+    }
+
+    /// The same packets `times` times, each time a second after the last one.
+    pub(crate) fn repeated(&self, times: u64) -> Self {
+        let (Some(first), Some(last)) = (self.packets.first(), self.packets.last()) else {
+            return self.clone();
+        };
+        let round = last.at.nanos_since(first.at) + Timestamp::NANOS_PER_SECOND;
+        let again = |number: u64| {
+            self.packets.iter().map(move |packet| Packet {
+                at: packet.at.plus_nanos(number * round),
+                ..packet.clone()
+            })
+        };
+        Self {
+            link: self.link,
+            packets: (0..times).flat_map(again).collect(),
+        }
+    }
+
+    /// From the first packet to the last.
+    pub(crate) fn seconds(&self) -> u64 {
+        match (self.packets.first(), self.packets.last()) {
+            (Some(first), Some(last)) => {
+                last.at.nanos_since(first.at) / Timestamp::NANOS_PER_SECOND
+            }
+            _ => 0,
         }
     }
 
