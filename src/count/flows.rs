@@ -420,7 +420,7 @@ mod tests {
             }
             let mut merged = FlowBitmap::new();
             parts.iter().for_each(|part| merged.merge(part));
-            prop_assert_eq!(&merged.0.0, &whole.0.0);
+            prop_assert_eq!(&merged.places.0, &whole.places.0);
             merged.clear();
             prop_assert_eq!(merged.0.taken(), 0);
         }
