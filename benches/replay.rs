@@ -59,10 +59,11 @@ fn benches(c: &mut Criterion<CpuTime>) {
     ];
     for (name, mut traffic) in floods {
         let mut file = Vec::new();
+        let frames = WINDOWS * traffic.len();
         traffic
-            .write_pcap(WINDOWS, &mut file)
+            .write_pcap(frames, &mut file)
             .expect("memory can be written");
-        let packets = WINDOWS * traffic.len() as u64;
+        let packets = frames as u64;
         assert_eq!(replay(&file).packets, packets);
         group.throughput(Throughput::Elements(packets));
         group.bench_function(format!("{name}/read"), |b| {

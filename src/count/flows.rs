@@ -422,7 +422,7 @@ mod tests {
             parts.iter().for_each(|part| merged.merge(part));
             prop_assert_eq!(&merged.places.0, &whole.places.0);
             merged.clear();
-            prop_assert_eq!(merged.0.taken(), 0);
+            prop_assert_eq!(merged.places.taken(), 0);
         }
 
         #[test]
