@@ -42,6 +42,7 @@ impl SecondMeter {
         if let Some(second) = before.as_mut() {
             second.sources = recall.distinct_before();
         }
+        let begins = self.running.is_none();
         let second = self.running.get_or_insert_with(|| TrafficSecond {
             start,
             pps: 0,
@@ -59,14 +60,14 @@ impl SecondMeter {
         second.pps += judged.packets;
         second.bps += judged.bits;
         second.from_interface &= from_interface;
-        // An idle host costs nothing.
-        if window.inbound.frames.packets > 0 {
+        // An idle host costs nothing, but its flows go on ageing.
+        if window.inbound.frames.packets > 0 || begins {
             second.inbound.merge(&window.inbound);
+            second.new_flows += self.flows.admit(start.as_seconds(), &window.flows);
         }
         if window.outbound.frames.packets > 0 {
             second.outbound.merge(&window.outbound);
         }
-        second.new_flows += self.flows.admit(start.as_seconds(), &window.flows);
         second.foreign += window.foreign;
         second.late += window.late;
         for (mine, theirs) in second.undecodable.iter_mut().zip(&window.undecodable) {

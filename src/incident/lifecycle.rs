@@ -239,7 +239,10 @@ impl Lifecycle {
         if story.clear_millis(verdict.at) >= Some(self.hold_millis) {
             return Some(self.resolve(story, verdict.at, detector));
         }
-        let change = match verdict.onset.filter(|_| story.is_low() && verdict.is_hostile()) {
+        let change = match verdict
+            .onset
+            .filter(|_| story.is_low() && verdict.is_hostile())
+        {
             Some(onset) => {
                 story.raise(onset, verdict, detector);
                 Some(Change::Severity)
@@ -422,12 +425,7 @@ impl Story {
     }
 
     /// Takes in a window.
-    fn add(
-        &mut self,
-        verdict: &Verdict,
-        window: &Window,
-        detector: &Detector,
-    ) {
+    fn add(&mut self, verdict: &Verdict, window: &Window, detector: &Detector) {
         self.newest = verdict.window;
         self.peak
             .add(verdict.window, verdict.newest.count, verdict.last_second);
@@ -454,12 +452,7 @@ impl Story {
     }
 
     /// Whether there is something to report now, and why.
-    fn due(
-        &mut self,
-        now: Timestamp,
-        detector: &Detector,
-        settings: &Settings,
-    ) -> Option<Change> {
+    fn due(&mut self, now: Timestamp, detector: &Detector, settings: &Settings) -> Option<Change> {
         let age = now.millis_since(self.incident.opened_at);
         let slow = age >= settings.slow_after_millis || self.is_low();
         let period = if slow {
@@ -509,13 +502,7 @@ impl Story {
     }
 
     /// Brings the incident up to date and remembers that it was reported.
-    fn report(
-        &mut self,
-        now: Timestamp,
-        change: Change,
-        detector: &Detector,
-        settings: &Settings,
-    ) {
+    fn report(&mut self, now: Timestamp, change: Change, detector: &Detector, settings: &Settings) {
         self.refresh(detector, settings);
         self.reported = self.to_report();
         self.reported_at = now;
@@ -561,7 +548,10 @@ impl Story {
         incident.subtype.clone_from(&name.subtype);
         incident.confidence = name.confidence;
         incident.capture_blind = name.blind;
-        let campaign = self.campaigns.iter().find(|each| each.family == name.family);
+        let campaign = self
+            .campaigns
+            .iter()
+            .find(|each| each.family == name.family);
         incident.campaign = campaign.map_or(incident.id.sequence, |each| each.number);
         incident.excess = overall.excess;
         incident.vectors = overall.shares;
