@@ -349,10 +349,6 @@ enum Progress {
 }
 
 /// Where the ways of a hash begin. Its high bits choose the sample, so its low bits choose the place.
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "reduced to the table's size first"
-)]
 const fn slot_of(hash: u64) -> usize {
     ((hash >> 1) % (TUPLES - WAYS) as u64) as usize
 }

@@ -210,9 +210,11 @@ impl LastSecond {
             .back()
             .is_some_and(|newest| window.index <= newest.index);
         let leaves =
-            |kept: &mut Kept| backwards || window.index.since(kept.index) >= WINDOWS_PER_SECOND;
-        while let Some(oldest) = self.kept.pop_front_if(leaves) {
-            self.retire(oldest);
+            |kept: &Kept| backwards || window.index.since(kept.index) >= WINDOWS_PER_SECOND;
+        while self.kept.front().is_some_and(leaves) {
+            if let Some(oldest) = self.kept.pop_front() {
+                self.retire(oldest);
+            }
         }
         self.sum.windows += 1;
         self.sum.judged.merge(judged.count);
