@@ -6,10 +6,6 @@
     clippy::cast_possible_truncation,
     reason = "a test that cannot go on says so by panicking, and made-up addresses are cut to size on purpose"
 )]
-#![expect(
-    clippy::print_stdout,
-    reason = "the tables of delays and names are for people to read"
-)]
 
 #[path = "common/traffic.rs"]
 #[allow(dead_code, reason = "a toolbox")]

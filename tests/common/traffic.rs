@@ -162,7 +162,7 @@ impl Place {
     }
 
     fn at(offset: u16, more: bool) -> Self {
-        Self(offset / 8 | u16::from(more) << 13)
+        Self((offset / 8) | (u16::from(more) << 13))
     }
 }
 
@@ -510,7 +510,7 @@ impl Stage {
             .zip(1..)
             .map(|(flood, number)| Sender {
                 flood,
-                seed: scatter(scene.seed << 8 | number),
+                seed: scatter((scene.seed << 8) | number),
                 next: 0,
             })
             .collect();
