@@ -271,3 +271,72 @@ const fn is_port_unreachable(sample: &Sample) -> bool {
         (1, 0x0303) | (58, 0x0104)
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{IpAddr, Ipv4Addr};
+
+    fn start() -> WindowIndex {
+        WindowIndex::of(Timestamp::from_seconds(1_000))
+    }
+
+    fn data(at: Timestamp, payload_bytes: u32) -> Sample {
+        Sample {
+            at,
+            direction: Direction::Inbound,
+            class: TrafficClass::TcpData,
+            service: None,
+            content: Content::Unrecognised,
+            source: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)),
+            destination: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
+            source_port: 40_000,
+            destination_port: 80,
+            protocol: 6,
+            ttl: 64,
+            flags: 0x18,
+            sequence: 1,
+            acknowledgement: 1,
+            fragment: Fragment::Whole,
+            wire_bytes: payload_bytes + 54,
+            payload_bytes,
+            inner: None,
+            flaw: None,
+        }
+    }
+
+    #[test]
+    fn a_stretched_window_loses_nothing_and_says_what_is_late() {
+        let mut meter = Meter::new(Settings::default(), start());
+        meter.count(&data(start().start(), 10));
+        meter.stretch(start().next());
+        assert_eq!(meter.closes_at(), start().next().end());
+        meter.count(&data(start().next().start(), 10));
+        meter.count(&data(start().start(), 10));
+        meter.stretch(start().next().next());
+        meter.count(&data(start().next().next().start(), 10));
+        let spare = Box::new(Window::new(start(), Settings::default().seed));
+        let window = meter.close(start().next().next().next(), spare);
+        assert_eq!(window.index, start().next().next());
+        assert_eq!(window.inbound.frames.packets, 4);
+        assert_eq!(
+            window.loss.delayed, 3,
+            "all but the last belong to earlier windows"
+        );
+        assert_eq!(window.late, 1);
+        assert_eq!(window.first_inbound_at, Some(start().start()));
+    }
+
+    #[test]
+    fn merged_frames_count_as_the_packets_they_were() {
+        let mut meter = Meter::new(Settings::default(), start());
+        meter.count(&data(start().start(), 14_460));
+        let wire = meter.window_mut().inbound.wire();
+        assert_eq!(wire.packets, 10, "1,446 bytes fit beside the headers");
+        assert_eq!(wire.bits, (14_460 + 10 * 54) * 8);
+        meter.count(&data(start().start(), 1_000));
+        meter.count(&data(start().start(), 5_000));
+        assert_eq!(meter.window_mut().inbound.wire().packets, 16);
+        assert_eq!(meter.window_mut().inbound.frames.packets, 3);
+    }
+}

@@ -43,13 +43,8 @@ impl SecondMeter {
         second.pps += judged.packets;
         second.bps += judged.bits;
         second.from_interface &= from_interface;
-        // An idle host costs nothing.
-        if window.inbound.frames.packets > 0 {
-            second.inbound.merge(&window.inbound);
-        }
-        if window.outbound.frames.packets > 0 {
-            second.outbound.merge(&window.outbound);
-        }
+        second.inbound.merge(&window.inbound);
+        second.outbound.merge(&window.outbound);
         let now = start.as_seconds();
         second.inbound_ends.new_flows += self.inbound_flows.admit(now, &window.inbound_ends.flows);
         second.outbound_ends.new_flows +=

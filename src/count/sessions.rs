@@ -370,3 +370,165 @@ enum Progress {
 const fn slot_of(hash: u64) -> usize {
     ((hash >> 1) % (TUPLES - WAYS) as u64) as usize
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::classify::{Direction, Fragment};
+    use std::net::{IpAddr, Ipv4Addr};
+
+    const HOST: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+
+    fn packet(class: TrafficClass, flags: u8, sequence: u32) -> Sample {
+        Sample {
+            at: Timestamp::from_seconds(1_000),
+            direction: Direction::Inbound,
+            class,
+            service: None,
+            content: Content::Unrecognised,
+            source: HOST,
+            destination: HOST,
+            source_port: 40_000,
+            destination_port: 80,
+            protocol: 6,
+            ttl: 64,
+            flags,
+            sequence,
+            acknowledgement: 1,
+            fragment: Fragment::Whole,
+            wire_bytes: 60,
+            payload_bytes: 0,
+            inner: None,
+            flaw: None,
+        }
+    }
+
+    fn follow(tracker: &mut SessionTracker, tally: &mut SessionTally, hash: u64, sample: &Sample) {
+        let wire = Count {
+            packets: 1,
+            bits: 480,
+        };
+        tracker.follow(sample, hash, wire, tally);
+    }
+
+    /// Scatters like the keyed hash does.
+    fn hash(n: u64) -> u64 {
+        n.wrapping_add(1)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            .rotate_left(29)
+            .wrapping_mul(0xbf58_476d_1ce4_e5b9)
+    }
+
+    #[test]
+    fn a_third_packet_that_carries_on_completes_a_handshake_and_any_other_does_not() {
+        let (mut tracker, mut tally) = (SessionTracker::new(), SessionTally::default());
+        let syn = packet(TrafficClass::Syn, tcp_flag::SYN, 500);
+        follow(&mut tracker, &mut tally, hash(1), &syn);
+        follow(
+            &mut tracker,
+            &mut tally,
+            hash(1),
+            &packet(TrafficClass::Ack, tcp_flag::ACK, 499),
+        );
+        follow(
+            &mut tracker,
+            &mut tally,
+            hash(1),
+            &packet(TrafficClass::Rst, tcp_flag::RST, 501),
+        );
+        assert!(tally.ports().is_empty(), "the port has shown no session");
+        follow(
+            &mut tracker,
+            &mut tally,
+            hash(1),
+            &packet(TrafficClass::Ack, tcp_flag::ACK, 501),
+        );
+        follow(
+            &mut tracker,
+            &mut tally,
+            hash(1),
+            &packet(TrafficClass::TcpData, tcp_flag::ACK, 501),
+        );
+        let port = tally.ports()[0];
+        assert_eq!(
+            (port.opened, port.completed, port.followed, port.in_session),
+            (1, 1, 2, 2)
+        );
+    }
+
+    #[test]
+    fn the_sample_shrinks_in_a_flood_and_the_ratio_stays_right() {
+        let (mut tracker, mut tally) = (SessionTracker::new(), SessionTally::default());
+        let mut next = 0;
+        for window in 0..30 {
+            tally.clear();
+            for _ in 0..20_000 {
+                next += 1;
+                follow(
+                    &mut tracker,
+                    &mut tally,
+                    hash(next),
+                    &packet(TrafficClass::Syn, tcp_flag::SYN, 9),
+                );
+                if next % 4 == 0 {
+                    follow(
+                        &mut tracker,
+                        &mut tally,
+                        hash(next),
+                        &packet(TrafficClass::Ack, tcp_flag::ACK, 10),
+                    );
+                }
+            }
+            tracker.close_window();
+            let port = tally.ports()[0];
+            assert_eq!(
+                port.classes[TrafficClass::Syn as usize].packets,
+                20_000 - u64::from(window == 0) * 4,
+                "all are counted once the port is known"
+            );
+            if window > 5 {
+                assert!(port.opened <= u64::from(NEW_TUPLES_HIGH), "{}", port.opened);
+                assert!(port.opened >= u64::from(NEW_TUPLES_LOW), "{}", port.opened);
+                let ratio = port.completed * 1_000 / port.opened;
+                assert!(ratio.abs_diff(250) <= 80, "{ratio} of 1,000 completed");
+            }
+        }
+        for _ in 0..64 {
+            tracker.close_window();
+        }
+        assert_eq!(
+            tracker.bound,
+            u64::MAX,
+            "in quiet time everything is followed again"
+        );
+    }
+
+    #[test]
+    fn only_so_many_ports_are_tracked_and_an_idle_one_gives_way() {
+        let (mut tracker, mut tally) = (SessionTracker::new(), SessionTally::default());
+        let mut session = |n: u16, at: Timestamp, tally: &mut SessionTally| {
+            let with = |sample: Sample| Sample {
+                destination_port: n,
+                at,
+                ..sample
+            };
+            let key = hash(u64::from(n));
+            follow(
+                &mut tracker,
+                tally,
+                key,
+                &with(packet(TrafficClass::Syn, tcp_flag::SYN, 9)),
+            );
+            follow(
+                &mut tracker,
+                tally,
+                key,
+                &with(packet(TrafficClass::Ack, tcp_flag::ACK, 10)),
+            );
+        };
+        (1..200).for_each(|port| session(port, Timestamp::from_seconds(1_000), &mut tally));
+        assert_eq!(tally.ports().len(), PORTS);
+        session(9_999, Timestamp::from_seconds(1_061), &mut tally);
+        assert!(tally.ports().iter().any(|port| port.port == 9_999));
+    }
+}

@@ -210,9 +210,11 @@ impl LastSecond {
             .back()
             .is_some_and(|newest| window.index <= newest.index);
         let leaves =
-            |kept: &mut Kept| backwards || window.index.since(kept.index) >= WINDOWS_PER_SECOND;
-        while let Some(oldest) = self.kept.pop_front_if(leaves) {
-            self.retire(oldest);
+            |kept: &Kept| backwards || window.index.since(kept.index) >= WINDOWS_PER_SECOND;
+        while self.kept.front().is_some_and(leaves) {
+            if let Some(oldest) = self.kept.pop_front() {
+                self.retire(oldest);
+            }
         }
         self.sum.windows += 1;
         self.sum.judged.merge(judged.count);
@@ -289,5 +291,118 @@ impl LastSecond {
 impl Default for LastSecond {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SEED: u64 = 7;
+
+    fn window(index: WindowIndex, packets: u64, port: u16) -> Window {
+        let mut window = Window::new(index, SEED);
+        let bits = packets * 480;
+        window.inbound.frames.add(packets, bits);
+        window.inbound.classes[TrafficClass::UdpOther as usize].add(packets, bits);
+        window
+            .udp_source_ports
+            .add(port, u32::try_from(packets).unwrap());
+        window
+    }
+
+    fn push(last: &mut LastSecond, index: WindowIndex, packets: u64) {
+        let window = window(index, packets, 7);
+        last.push(&window, Judged::of(&window, None));
+    }
+
+    fn start() -> WindowIndex {
+        WindowIndex::of(Timestamp::from_seconds(1_000))
+    }
+
+    #[test]
+    fn twenty_windows_are_summed_and_what_left_is_gone() {
+        let mut last = LastSecond::new();
+        let mut index = start();
+        for packets in 0..50 {
+            push(&mut last, index, packets);
+            index = index.next();
+        }
+        let expected: u64 = (30..50).sum();
+        assert_eq!(last.sum().judged.packets, expected);
+        assert_eq!(last.span().inbound.wire().packets, expected);
+        assert_eq!(last.sum().windows, WINDOWS_PER_SECOND);
+        assert_eq!(last.span().source_port.lead, expected);
+    }
+
+    #[test]
+    fn recycled_boxes_carry_nothing_over() {
+        let mut last = LastSecond::new();
+        let mut index = start();
+        for packets in [5; 40].into_iter().chain([0; 19]) {
+            push(&mut last, index, packets);
+            index = index.next();
+        }
+        assert_eq!(last.sum().judged.packets, 5);
+        push(&mut last, index, 0);
+        assert_eq!(last.sum().inbound, Tally::default());
+        assert_eq!(last.spare.len(), 20);
+    }
+
+    #[test]
+    fn windows_left_out_age_the_others_all_the_same() {
+        let mut last = LastSecond::new();
+        push(&mut last, start(), 100);
+        let later = WindowIndex::of(start().start().plus_nanos(950_000_000));
+        push(&mut last, later, 10);
+        assert_eq!(last.sum().judged.packets, 110);
+        push(&mut last, later.next(), 1);
+        assert_eq!(last.sum().judged.packets, 11);
+    }
+
+    #[test]
+    fn time_that_runs_backwards_begins_a_new_second() {
+        let mut last = LastSecond::new();
+        push(&mut last, start().next(), 100);
+        push(&mut last, start(), 1);
+        assert_eq!((last.sum().judged.packets, last.sum().windows), (1, 1));
+    }
+
+    #[test]
+    fn a_port_leads_when_it_outnumbers_all_others() {
+        let mut span = Span::default();
+        for n in 0..100 {
+            let port = if n % 10 == 0 { n } else { 4_444 };
+            let window = window(start(), 1, port);
+            span.add(&window, Judged::of(&window, None));
+        }
+        assert_eq!(
+            span.source_port,
+            LeadingPort {
+                port: 4_444,
+                lead: 80
+            }
+        );
+        let mut scattered = Span::default();
+        for n in 0..100 {
+            let window = window(start(), 1, n);
+            scattered.add(&window, Judged::of(&window, None));
+        }
+        assert!(scattered.source_port.lead <= 1);
+    }
+
+    #[test]
+    fn counters_beyond_any_link_do_not_wrap() {
+        let reading = NicReading {
+            packets: u64::MAX,
+            bytes: u64::MAX,
+            missed: 0,
+            quality: NicQuality::Measured,
+        };
+        let window = window(start(), 1, 1);
+        let mut span = Span::default();
+        span.add(&window, Judged::of(&window, Some(reading)));
+        assert_eq!(span.unseen(), u64::MAX - 1);
+        assert!(span.is_blind());
     }
 }

@@ -664,7 +664,12 @@ impl Excess {
     }
 
     fn place_icmp(&mut self, span: &Span, above: &mut Classes) {
-        self.put(Vector::Ping, above.of(TrafficClass::Echo).take_all());
+        let echo = above.of(TrafficClass::Echo);
+        if self.vector(Vector::PingOfDeath).packets > 0 {
+            let first = echo.take_packets(span.inbound.fragments.first);
+            self.put(Vector::PingOfDeath, first);
+        }
+        self.put(Vector::Ping, echo.take_all());
         self.put(
             Vector::EchoReply,
             above.of(TrafficClass::EchoReply).take_all(),

@@ -114,7 +114,7 @@ impl Naming {
         }
         if self.windows <= FREE_SECONDS * WINDOWS_PER_SECOND {
             if counts {
-                self.current = detector.excess(&detector.last_second()).name(context);
+                self.adopt(detector.excess(&detector.last_second()).name(context));
             }
         } else if whole_second && counts {
             self.judge(detector, context);
@@ -197,8 +197,8 @@ impl Naming {
     /// Takes another name when it has earned its place.
     fn consider(&mut self, candidate: Name, leads: bool) {
         let same_family = candidate.family == self.current.family;
-        if same_family && candidate.subtype == self.current.subtype {
-            self.current = candidate;
+        if same_family && same_words(&candidate.subtype, &self.current.subtype) {
+            self.adopt(candidate);
             self.wins = 0;
             return;
         }
@@ -213,9 +213,18 @@ impl Naming {
             _ => self.wins >= WINS,
         };
         if has_earned {
-            self.current = candidate;
+            self.adopt(candidate);
             self.wins = 0;
         }
+    }
+
+    /// Takes a name over. Which of two equals is a little larger changes all the time: the same subtypes in another
+    /// order are no other name.
+    fn adopt(&mut self, mut name: Name) {
+        if same_words(&name.subtype, &self.current.subtype) {
+            std::mem::swap(&mut name.subtype, &mut self.current.subtype);
+        }
+        self.current = name;
     }
 
     /// Whether a family has half as much again as the current one over the last seconds, or is it and another.
@@ -230,4 +239,14 @@ impl Naming {
         let (new, old) = (share(family), share(self.current.family));
         family != Family::Unknown && (old == 0 || permille(new, old) >= LEAD_PERMILLE)
     }
+}
+
+/// Whether two subtypes are made of the same ones.
+fn same_words(one: &str, other: &str) -> bool {
+    let sorted = |subtype: &'_ str| {
+        let mut words: Vec<String> = subtype.split('+').map(str::to_owned).collect();
+        words.sort_unstable();
+        words
+    };
+    one == other || (one.len() == other.len() && sorted(one) == sorted(other))
 }

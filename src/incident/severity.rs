@@ -116,4 +116,36 @@ mod tests {
         assert_eq!(at(19_999), Severity::High);
         assert_eq!(at(20_000), Severity::Critical);
     }
+
+    fn scale(unit: Unit, limit: u64, mean: Option<u64>) -> Scale {
+        let origin = crate::detect::limits::Origin::Floor { factor: 1 };
+        let normal = Normal {
+            mean_pps: mean,
+            mean_bps: mean,
+            ..Normal::default()
+        };
+        let limit = Limit {
+            value: limit,
+            origin,
+        };
+        Scale::new(unit, &limit, &normal, None)
+    }
+
+    #[test]
+    fn the_base_is_the_mean_but_at_least_a_tenth_of_the_limit_up_to_a_thousand() {
+        assert_eq!(scale(Unit::Packets, 10_000, Some(3)).base, 1_000);
+        assert_eq!(scale(Unit::Packets, 50_000, None).base, 1_000);
+        assert_eq!(scale(Unit::Packets, 2_000, Some(3)).base, 200);
+        assert_eq!(scale(Unit::Packets, 10_000, Some(4_000)).base, 4_000);
+        assert_eq!(scale(Unit::Packets, 0, None).base, 1);
+        assert_eq!(scale(Unit::Bits, 1_000_000_000, Some(5)).base, 10_000_000);
+        assert_eq!(scale(Unit::Bits, 20_000_000, None).base, 2_000_000);
+    }
+
+    #[test]
+    fn an_idle_host_crosses_ten_thousand_as_high_and_twenty_thousand_as_critical() {
+        let scale = scale(Unit::Packets, 10_000, Some(3));
+        assert_eq!(scale.severity(10_000), Severity::High);
+        assert_eq!(scale.severity(20_000), Severity::Critical);
+    }
 }

@@ -7,7 +7,7 @@ use ftagent::capture::counter::NicReading;
 use ftagent::capture::{Frame, LinkType};
 use ftagent::classify::{self, Classifier, Vantage};
 use ftagent::clock::Timestamp;
-use ftagent::count::{self, Meter, TrafficSecond, Window, WindowIndex};
+use ftagent::count::{self, Meter, TrafficSecond, WINDOW_NANOS, Window, WindowIndex};
 use ftagent::detect::limits::{SetBy, SetLimit};
 use ftagent::engine::{self, Engine};
 use ftagent::incident::{Change, Event, Incident};
@@ -162,7 +162,7 @@ impl Place {
     }
 
     fn at(offset: u16, more: bool) -> Self {
-        Self(offset / 8 | u16::from(more) << 13)
+        Self((offset / 8) | (u16::from(more) << 13))
     }
 }
 
@@ -386,6 +386,10 @@ pub(crate) struct Scene {
     floods: Vec<Flood>,
     seed: u64,
     tap: Option<Tap>,
+    /// After so many windows, so many are left out.
+    pub(crate) skip: Option<(u64, u64)>,
+    /// So many seconds only teach what is normal.
+    pub(crate) warm_seconds: u64,
 }
 
 impl Scene {
@@ -396,6 +400,8 @@ impl Scene {
             floods: Vec::new(),
             seed: 1,
             tap: None,
+            skip: None,
+            warm_seconds: 0,
         }
     }
 
@@ -472,6 +478,7 @@ struct Stage {
     spare: Option<Box<Window>>,
     engine: Engine,
     seed: u64,
+    warm_windows: u64,
 }
 
 impl Stage {
@@ -485,6 +492,7 @@ impl Stage {
             seed: count.seed,
             meter: Meter::new(count, WindowIndex::of(BEGIN)),
             spare: None,
+            warm_windows: scene.warm_seconds * 20,
             engine: Engine::new(scene.settings.clone(), None),
         }
     }
@@ -502,14 +510,24 @@ impl Stage {
             .zip(1..)
             .map(|(flood, number)| Sender {
                 flood,
-                seed: scatter(scene.seed << 8 | number),
+                seed: scatter((scene.seed << 8) | number),
                 next: 0,
             })
             .collect();
         for number in 0..millis / 50 {
             let end = (number + 1) * 50_000_000;
+            let skipped = scene
+                .skip
+                .filter(|(after, windows)| (*after..after + windows).contains(&number));
+            if skipped.is_some() {
+                forget(&mut senders, end);
+            }
+            if skipped.is_some_and(|(after, _)| number > after) {
+                continue;
+            }
+            let steps = skipped.map_or(1, |(_, windows)| windows);
             self.fill(&mut senders, end);
-            self.close(number, scene.tap.as_mut(), play);
+            self.close(number, steps, scene.tap.as_mut(), play);
             if enough(play) {
                 return;
             }
@@ -538,15 +556,19 @@ impl Stage {
         }
     }
 
-    fn close(&mut self, number: u64, tap: Option<&mut Tap>, play: &mut Play) {
-        let next = self.meter.open().next();
+    fn close(&mut self, number: u64, steps: u64, tap: Option<&mut Tap>, play: &mut Play) {
+        let next = WindowIndex::of(self.meter.open().start().plus_nanos(steps * WINDOW_NANOS));
         let seed = self.seed;
         let spare = self.spare.take();
         let spare = spare.unwrap_or_else(|| Box::new(Window::new(next, seed)));
         let mut window = self.meter.close(next, spare);
         let nic = tap.and_then(|tap| tap(number, &mut window));
         let end = window.index.end();
-        let outcome = self.engine.step(&window, nic, end);
+        let outcome = if number < self.warm_windows {
+            self.engine.learn_only(&window, end)
+        } else {
+            self.engine.step(&window, nic, end)
+        };
         self.spare = Some(window);
         play.take(outcome, end);
     }
@@ -554,6 +576,15 @@ impl Stage {
     fn finish(&mut self, play: &mut Play) {
         let outcome = self.engine.finish();
         play.take(outcome, self.meter.open().start());
+    }
+}
+
+/// What is due before `end` is never seen.
+fn forget(senders: &mut [Sender], end: u64) {
+    for sender in senders {
+        while sender.due().is_some_and(|due| due < end) {
+            sender.next += 1;
+        }
     }
 }
 
