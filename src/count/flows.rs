@@ -85,6 +85,9 @@ impl FlowHistory {
     /// history and 90 in the fullest. When every free place was hit, the number is the least that explains it.
     pub fn admit(&mut self, second: u64, flows: &FlowBitmap) -> u64 {
         self.age(second);
+        if flows.0.is_empty() {
+            return 0;
+        }
         let new = self.count_new(&flows.0);
         self.current.merge(&flows.0);
         self.make_room();
@@ -149,6 +152,10 @@ impl Bits {
         if let Some(word) = self.0.get_mut((place / 64) as usize) {
             *word |= 1 << (place % 64);
         }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.iter().all(|word| *word == 0)
     }
 
     fn taken(&self) -> u64 {
@@ -280,6 +287,21 @@ mod tests {
         assert_eq!(history.admit(100, &flows), 0);
         assert_eq!(history.admit(101, &bitmap(1, 5..15)), 5);
         assert_eq!(history.admit(101, &FlowBitmap::new()), 0);
+    }
+
+    #[test]
+    fn windows_without_flows_change_nothing_but_age() {
+        let mut history = FlowHistory::new();
+        history.admit(0, &bitmap(1, 0..60_000));
+        let before = taken(&history);
+        for second in 0..29 {
+            assert_eq!(history.admit(second, &FlowBitmap::new()), 0);
+        }
+        assert_eq!(taken(&history), before);
+        history.admit(30, &FlowBitmap::new());
+        assert_eq!(taken(&history), (0, before.0));
+        history.admit(60, &FlowBitmap::new());
+        assert_eq!(taken(&history), (0, 0));
     }
 
     #[test]
