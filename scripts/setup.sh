@@ -5,6 +5,7 @@
 #   scripts/setup.sh build        compiler and headers, to build and run
 #   scripts/setup.sh test         traffic generators and servers that the tests drive the agent with
 #   scripts/setup.sh lint         rustfmt and clippy
+#   scripts/setup.sh fuzz         what the fuzzer's own library is compiled with
 #
 # Packages go through sudo when it is run by anybody but root; it then calls itself with `packages NAME...`.
 
@@ -38,6 +39,9 @@ readonly TEST=(
     "util-linux setpriv"
     "wrk wrk"
 )
+readonly FUZZ=(
+    "g++ c++"
+)
 
 main() {
     # Ordinary users have no administration commands on their path, and cargo may just have been installed.
@@ -53,7 +57,8 @@ main() {
             build) require_rust && add_missing "${BUILD[@]}" ;;
             test) add_missing "${TEST[@]}" ;;
             lint) require_lints ;;
-            *) fail "unknown group '$group' (expected build, test or lint)" ;;
+            fuzz) add_missing "${FUZZ[@]}" ;;
+            *) fail "unknown group '$group' (expected build, test, lint or fuzz)" ;;
         esac
     done
     if ((${#missing[@]} > 0)); then

@@ -7,7 +7,7 @@ use crate::capture::counter::NicReading;
 use crate::clock::Timestamp;
 use crate::count::{SecondMeter, TrafficSecond, Window};
 use crate::detect::baseline::{Baseline, Judgement, SecondValues};
-use crate::detect::{self, Detector, Verdict};
+use crate::detect::{self, Detector, Judged, Verdict};
 use crate::incident::{self, Event, Incident, Lifecycle};
 
 /// How the engine works.
@@ -66,48 +66,19 @@ impl Engine {
     /// Takes in a window, in order. `nic` is what the interfaces counted in it, where there are any; `at` is when it is
     /// judged: the window's end in replay, a little later in the live agent.
     pub fn step(&mut self, window: &Window, nic: Option<NicReading>, at: Timestamp) -> Outcome {
-        self.now = at;
-        let verdict = self.detector.judge(window, nic, at);
+        let verdict = self.judge(window, nic, at);
         let events = self.lifecycle.step(&verdict, window, &self.detector);
-        self.worst = self.worst.max(self.judgement(&verdict));
-        let judged = verdict.newest;
-        let second = self.seconds.add(
-            window,
-            judged.count,
-            judged.from_interface,
-            self.detector.recall(),
-        );
-        if let Some(second) = &second {
-            let worst = std::mem::replace(&mut self.worst, Judgement::Quiet);
-            self.detector.learn(
-                second.start.as_seconds(),
-                &SecondValues::from(second),
-                worst,
-            );
-        }
+        let judgement = self.judgement(&verdict);
+        let second = self.learn(window, verdict.newest, judgement);
         Outcome { events, second }
     }
 
     /// Takes in a window of a time that only teaches what is normal: no incident opens, and every second is learned.
     pub fn learn_only(&mut self, window: &Window, at: Timestamp) -> Outcome {
-        self.now = at;
-        let judged = self.detector.judge(window, None, at).newest;
-        let second = self.seconds.add(
-            window,
-            judged.count,
-            judged.from_interface,
-            self.detector.recall(),
-        );
-        if let Some(second) = &second {
-            self.detector.learn(
-                second.start.as_seconds(),
-                &SecondValues::from(second),
-                Judgement::Quiet,
-            );
-        }
+        let judged = self.judge(window, None, at).newest;
         Outcome {
             events: Vec::new(),
-            second,
+            second: self.learn(window, judged, Judgement::Quiet),
         }
     }
 
@@ -131,14 +102,48 @@ impl Engine {
         self.lifecycle.open()
     }
 
+    /// Judges a window. Time never runs backwards: durations would go wrong, and incidents stay open.
+    fn judge(&mut self, window: &Window, nic: Option<NicReading>, at: Timestamp) -> Verdict {
+        self.now = self.now.max(at);
+        self.detector.judge(window, nic, self.now)
+    }
+
+    /// Adds a window to its second, and learns the second that is complete by the worst judgement of its windows.
+    fn learn(
+        &mut self,
+        window: &Window,
+        judged: Judged,
+        judgement: Judgement,
+    ) -> Option<TrafficSecond> {
+        let recall = self.detector.recall();
+        let second = self
+            .seconds
+            .add(window, judged.count, judged.from_interface, recall);
+        let Some(ended) = &second else {
+            self.worst = self.worst.max(judgement);
+            return None;
+        };
+        // After a gap it is the second before that ended; this window then is the first of another.
+        let is_its_last = ended.start == window.index.second_start();
+        let (worst, rest) = if is_its_last {
+            (self.worst.max(judgement), Judgement::Quiet)
+        } else {
+            (self.worst, judgement)
+        };
+        self.worst = rest;
+        let values = SecondValues::from(ended);
+        self.detector
+            .learn(ended.start.as_seconds(), &values, worst);
+        second
+    }
+
     /// What the lifecycle thinks of the traffic now.
     fn judgement(&self, verdict: &Verdict) -> Judgement {
         match self.lifecycle.open() {
             // A limit set below normal traffic makes an incident of it; learning has to go on or it would never end.
-            Some(incident) if incident.fitting_limit.is_some() => Judgement::Quiet,
-            Some(_) => Judgement::Hostile,
-            None if verdict.is_suspected() => Judgement::Suspected,
-            None => Judgement::Quiet,
+            Some(incident) if incident.fitting_limit.is_none() => Judgement::Hostile,
+            _ if verdict.is_suspected() => Judgement::Suspected,
+            _ => Judgement::Quiet,
         }
     }
 }

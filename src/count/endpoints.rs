@@ -15,10 +15,12 @@ pub struct Endpoints {
     pub tcp_ports: PortHistogram,
     /// UDP by destination port.
     pub udp_ports: PortHistogram,
-    /// UDP by source port: reflectors have theirs in common.
+    /// UDP of no known service by source port: reflectors have theirs in common.
     pub udp_source_ports: PortHistogram,
     /// Which flows were seen.
     pub flows: FlowBitmap,
+    /// Whether anything was counted: emptying and adding up what is empty costs nothing.
+    used: bool,
 }
 
 impl Endpoints {
@@ -31,6 +33,7 @@ impl Endpoints {
             udp_ports: PortHistogram::new(),
             udp_source_ports: PortHistogram::new(),
             flows: FlowBitmap::new(),
+            used: false,
         }
     }
 
@@ -40,18 +43,24 @@ impl Endpoints {
         if sample.class == TrafficClass::NotIp {
             return;
         }
+        self.used = true;
         self.sources.add(sample.class, sample.source, packets);
         self.flows.insert(flow);
         if sample.class.is_tcp() {
             self.tcp_ports.add(sample.destination_port, packets);
         } else if sample.class.is_udp() {
             self.udp_ports.add(sample.destination_port, packets);
-            self.udp_source_ports.add(sample.source_port, packets);
+            if sample.class == TrafficClass::UdpOther {
+                self.udp_source_ports.add(sample.source_port, packets);
+            }
         }
     }
 
     /// Empties the tables without giving memory back.
     pub fn clear(&mut self) {
+        if !std::mem::take(&mut self.used) {
+            return;
+        }
         self.sources.clear();
         self.tcp_ports.clear();
         self.udp_ports.clear();
@@ -61,6 +70,10 @@ impl Endpoints {
 
     /// Adds what another worker saw, or another window.
     pub fn merge(&mut self, other: &Self) {
+        if !other.used {
+            return;
+        }
+        self.used = true;
         self.sources.merge(&other.sources);
         self.tcp_ports.merge(&other.tcp_ports);
         self.udp_ports.merge(&other.udp_ports);

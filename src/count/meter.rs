@@ -99,6 +99,7 @@ impl Meter {
     pub fn stretch(&mut self, next: WindowIndex) {
         let counted = self.window.inbound.frames.packets;
         self.window.loss.delayed = self.window.loss.delayed.max(counted);
+        self.sessions.close_window();
         self.window.index = next;
         self.closes_at = next.end();
     }

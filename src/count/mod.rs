@@ -218,8 +218,18 @@ impl Tally {
         sum
     }
 
+    /// Empties it. What is empty already, as an idle host's are, costs nothing.
+    pub fn clear(&mut self) {
+        if self.frames.packets > 0 {
+            *self = Self::default();
+        }
+    }
+
     /// Adds another tally to this one.
     pub fn merge(&mut self, other: &Self) {
+        if other.frames.packets == 0 {
+            return;
+        }
         self.frames.merge(other.frames);
         for (mine, theirs) in self.classes.iter_mut().zip(&other.classes) {
             mine.merge(*theirs);
@@ -343,7 +353,7 @@ impl Window {
             outbound: Tally::default(),
             inbound_ends: Endpoints::new(seed),
             outbound_ends: Endpoints::new(seed),
-            sessions: SessionTally::default(),
+            sessions: SessionTally::new(),
             foreign: 0,
             late: 0,
             undecodable: [0; Undecodable::COUNT],
@@ -355,8 +365,8 @@ impl Window {
     pub fn reset(&mut self, index: WindowIndex) {
         self.index = index;
         self.first_inbound_at = None;
-        self.inbound = Tally::default();
-        self.outbound = Tally::default();
+        self.inbound.clear();
+        self.outbound.clear();
         self.inbound_ends.clear();
         self.outbound_ends.clear();
         self.sessions.clear();

@@ -43,8 +43,13 @@ impl SecondMeter {
         second.pps += judged.packets;
         second.bps += judged.bits;
         second.from_interface &= from_interface;
-        second.inbound.merge(&window.inbound);
-        second.outbound.merge(&window.outbound);
+        // An idle host costs nothing.
+        if window.inbound.frames.packets > 0 {
+            second.inbound.merge(&window.inbound);
+        }
+        if window.outbound.frames.packets > 0 {
+            second.outbound.merge(&window.outbound);
+        }
         let now = start.as_seconds();
         second.inbound_ends.new_flows += self.inbound_flows.admit(now, &window.inbound_ends.flows);
         second.outbound_ends.new_flows +=
@@ -158,29 +163,6 @@ impl Recall {
             }
         }
         second
-    }
-
-    /// The part of inbound UDP that came from its commonest source port, in permille; known services' ports included.
-    #[must_use]
-    pub fn one_source_port_permille(&self) -> u64 {
-        let of_port = |port| {
-            self.inbound()
-                .map(|ends| ends.udp_source_ports.of(port))
-                .sum::<u64>()
-        };
-        let total: u64 = self
-            .inbound()
-            .map(|ends| ends.udp_source_ports.total())
-            .sum();
-        let most = self
-            .inbound()
-            .flat_map(|ends| ends.udp_source_ports.largest(1))
-            .map(|(port, _)| of_port(port))
-            .max();
-        most.unwrap_or(0)
-            .saturating_mul(1_000)
-            .checked_div(total)
-            .unwrap_or(0)
     }
 }
 

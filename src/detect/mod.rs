@@ -92,10 +92,25 @@ impl Verdict {
         self.triggers.iter().any(|trigger| trigger.fires)
     }
 
-    /// Whether some trigger is near its limit.
+    /// Whether some trigger is near what hostile traffic has to cross.
     #[must_use]
     pub fn is_suspected(&self) -> bool {
-        self.triggers.iter().any(Trigger::is_suspected)
+        let near = |trigger: &Trigger| trigger.is_near(trigger.hostile_limit());
+        self.triggers.iter().any(near)
+    }
+
+    /// Whether some trigger fires on more than what is normal here.
+    #[must_use]
+    pub fn is_hostile(&self) -> bool {
+        self.triggers.iter().any(|trigger| trigger.hostile)
+    }
+
+    /// When everything that fires does so on normal traffic, because of limits set below it: a limit that would fit, in
+    /// the unit of the first.
+    #[must_use]
+    pub fn fitting_limit(&self) -> Option<u64> {
+        let first = self.triggers.iter().find(|trigger| trigger.fires)?;
+        first.fitting.filter(|_| !self.is_hostile())
     }
 }
 
@@ -107,7 +122,6 @@ pub struct Detector {
     limits: Limits,
     last: LastSecond,
     recall: Recall,
-    newest: Option<WindowIndex>,
 }
 
 /// How many windows may pass between two that carry the attack before the earlier one counts as something else.
@@ -126,20 +140,12 @@ impl Detector {
             limits,
             last: LastSecond::new(),
             recall,
-            newest: None,
         }
     }
 
     /// Judges the second that ends with `window`. `nic` is what the interfaces counted in the window; `at` is when the
     /// judgement is made.
     pub fn judge(&mut self, window: &Window, nic: Option<NicReading>, at: Timestamp) -> Verdict {
-        if self
-            .newest
-            .is_some_and(|newest| window.index.since(newest) > WINDOWS_PER_SECOND)
-        {
-            self.last.clear();
-        }
-        self.newest = Some(window.index);
         let newest = Judged::of(window, nic);
         self.last.push(window, newest);
         self.recall.add(window);
@@ -180,22 +186,6 @@ impl Detector {
         windows
     }
 
-    /// When every trigger that fires has a limit that somebody set below what is normal here, and the traffic stays
-    /// within what would be learned: a limit that would fit, in the unit of the first.
-    #[must_use]
-    pub fn fitting_limit(&self, triggers: &[Trigger]) -> Option<u64> {
-        let mut fitting = None;
-        for trigger in triggers.iter().filter(|trigger| trigger.fires) {
-            let in_force = match trigger.id.unit() {
-                Unit::Packets => &self.limits.pps,
-                Unit::Bits => &self.limits.bps,
-            };
-            let fits = in_force.fitting(trigger.value)?;
-            fitting = fitting.or(Some(fits));
-        }
-        fitting
-    }
-
     /// Sources and ports of the last one to two seconds.
     #[must_use]
     pub const fn recall(&self) -> &Recall {
@@ -205,22 +195,13 @@ impl Detector {
     /// What a span has above normal.
     #[must_use]
     pub fn excess(&self, span: &Span) -> Excess {
-        let udp = span
-            .inbound
-            .class(crate::classify::TrafficClass::UdpOther)
-            .packets;
-        let one_source_port = udp * self.recall.one_source_port_permille() / 1_000;
-        Excess::of(
-            span,
-            &self.baseline,
-            one_source_port,
-            self.limits.pps.limit.map(|limit| limit.value),
-        )
+        let limit_pps = self.limits.pps.limit.map(|limit| limit.value);
+        Excess::of(span, &self.baseline, limit_pps)
     }
 
     /// What naming needs beside the excess, for a trigger's unit.
     #[must_use]
-    pub fn context(&self, unit: Unit, blind: bool) -> Context {
+    pub fn context(&self, unit: Unit) -> Context {
         let floors = &self.settings.limits;
         Context {
             unit,
@@ -234,7 +215,6 @@ impl Detector {
                 .bps
                 .limit
                 .map_or(floors.floor_bps, |limit| limit.value),
-            blind,
         }
     }
 
@@ -277,12 +257,14 @@ impl Detector {
             Unit::Packets => Series::Pps,
             Unit::Bits => Series::Bps,
         };
-        let normal = self
-            .baseline
-            .normal_at_onset(series)
-            .unwrap_or(0)
-            .min(trigger.limit.value);
-        let elevated_per_second = normal + (trigger.limit.value - normal) / 4;
+        let limit = if trigger.hostile {
+            trigger.hostile_limit()
+        } else {
+            trigger.limit.value
+        };
+        let normal = self.baseline.normal_at_onset(series).unwrap_or(0);
+        let normal = normal.min(limit);
+        let elevated_per_second = normal + (limit - normal) / 4;
         let mut found = None;
         let mut gap = 0;
         for (window, first_inbound_at, judged) in self.last.newest_first() {

@@ -17,8 +17,6 @@ pub struct Context {
     pub limit_pps: u64,
     /// The bit limit in force, or the floor where there is none yet.
     pub limit_bps: u64,
-    /// Whether capture shows too little to name anything.
-    pub blind: bool,
 }
 
 /// One vector's part of the excess.
@@ -82,6 +80,10 @@ pub struct Name {
     pub family: Family,
     /// The subtype; several joined by `+`.
     pub subtype: String,
+    /// The families it was named after: two for multi-vector, none when it is unknown.
+    pub named: Vec<Family>,
+    /// Whether capture shows too little to name anything.
+    pub blind: bool,
     /// How sure.
     pub confidence: Confidence,
     /// Everything above normal.
@@ -106,24 +108,9 @@ impl Name {
     /// Whether packets of a class are part of what was named: all of them when nothing could be.
     #[must_use]
     pub fn has_class(&self, class: TrafficClass) -> bool {
-        match self.family {
-            Family::Unknown => true,
-            Family::MultiVector => {
-                let named: Vec<Family> = self
-                    .families
-                    .iter()
-                    .take(2)
-                    .map(|share| share.family)
-                    .collect();
-                self.shares
-                    .iter()
-                    .any(|share| named.contains(&share.family) && share.vector.has_class(class))
-            }
-            family => self
-                .shares
-                .iter()
-                .any(|share| share.family == family && share.vector.has_class(class)),
-        }
+        let belongs =
+            |share: &Share| self.named.contains(&share.family) && share.vector.has_class(class);
+        self.named.is_empty() || self.shares.iter().any(belongs)
     }
 
     /// The family that came second, if any did.
@@ -149,46 +136,46 @@ impl Excess {
         let unit = context.unit;
         let shares = self.shares(total, unit);
         let families = families(&shares, total, unit);
-        let confidence = |share: u64, packets: u64| self.confidence(share, packets);
-        let named = if context.blind {
-            None
-        } else {
-            families
-                .first()
-                .filter(|f| f.permille(unit) >= NAMED_PERMILLE)
+        let named = self.named(&families, context);
+        let (family, confidence) = match named.as_slice() {
+            [] => (Family::Unknown, Confidence::default()),
+            [leader] => (leader.family, self.confidence(&named, unit)),
+            _ => (Family::MultiVector, self.confidence(&named, unit)),
         };
-        let (family, subtype, confidence) = match (self.multi(&families, context), named) {
-            (Some((first, second)), _) if !context.blind => (
-                Family::MultiVector,
-                format!(
-                    "{}+{}",
-                    subtype_of(first.family, &shares, unit),
-                    subtype_of(second.family, &shares, unit)
-                ),
-                confidence(
-                    (first.permille(unit) + second.permille(unit)).min(1_000),
-                    first.excess.packets + second.excess.packets,
-                ),
-            ),
-            (_, Some(leader)) if leader.family != Family::Unknown => (
-                leader.family,
-                subtype_of(leader.family, &shares, unit),
-                confidence(leader.permille(unit), leader.excess.packets),
-            ),
-            _ => (
-                Family::Unknown,
-                "unclassified".to_owned(),
-                Confidence::default(),
-            ),
-        };
+        let subtypes: Vec<String> = named
+            .iter()
+            .map(|share| subtype_of(share.family, &shares, unit))
+            .collect();
         Name {
             family,
-            subtype,
+            subtype: match subtypes.as_slice() {
+                [] => "unclassified".to_owned(),
+                subtypes => subtypes.join("+"),
+            },
+            named: named.iter().map(|share| share.family).collect(),
+            blind: self.is_blind(),
             confidence,
             excess: total,
             shares,
             families,
         }
+    }
+
+    /// The families that give the name: two, one, or none.
+    fn named(&self, families: &[FamilyShare], context: &Context) -> Vec<FamilyShare> {
+        if self.is_blind() {
+            return Vec::new();
+        }
+        if let Some(both) = self.multi(families, context) {
+            return both.to_vec();
+        }
+        let leader = families
+            .iter()
+            .find(|share| share.family != Family::Unknown);
+        leader
+            .filter(|leader| leader.permille(context.unit) >= NAMED_PERMILLE)
+            .map(|leader| vec![*leader])
+            .unwrap_or_default()
     }
 
     /// Every vector's part, largest first.
@@ -235,11 +222,7 @@ impl Excess {
     }
 
     /// The two families that make it multi-vector, if two do.
-    fn multi(
-        &self,
-        families: &[FamilyShare],
-        context: &Context,
-    ) -> Option<(FamilyShare, FamilyShare)> {
+    fn multi(&self, families: &[FamilyShare], context: &Context) -> Option<[FamilyShare; 2]> {
         let per_second =
             |value: u64| value.saturating_mul(WINDOWS_PER_SECOND) / self.windows().max(1);
         let counts = |share: &&FamilyShare| {
@@ -252,10 +235,14 @@ impl Excess {
                 && (in_packets || in_bits)
         };
         let mut both = families.iter().filter(counts);
-        Some((*both.next()?, *both.next()?))
+        Some([*both.next()?, *both.next()?])
     }
 
-    fn confidence(&self, purity_permille: u64, packets: u64) -> Confidence {
+    /// How sure a name after these families is.
+    fn confidence(&self, named: &[FamilyShare], unit: Unit) -> Confidence {
+        let purity: u64 = named.iter().map(|share| share.permille(unit)).sum();
+        let purity_permille = purity.min(1_000);
+        let packets: u64 = named.iter().map(|share| share.excess.packets).sum();
         let evidence_permille = if !self.baseline_known() {
             700
         } else if self.proven() * 2 >= packets {

@@ -2,10 +2,13 @@
 
 use std::collections::VecDeque;
 
+use super::vector::permille;
 use crate::capture::counter::{NicQuality, NicReading};
 use crate::classify::TrafficClass;
 use crate::clock::Timestamp;
-use crate::count::{Count, Loss, SessionTally, Tally, WINDOWS_PER_SECOND, Window, WindowIndex};
+use crate::count::{
+    Count, Loss, PortHistogram, SessionTally, Tally, WINDOWS_PER_SECOND, Window, WindowIndex,
+};
 
 /// A captured total this much below the interface's, in permille of it, is measurement noise: timer jitter and frames
 /// that the interface merged (detection rules, section 2, "gap").
@@ -32,8 +35,45 @@ pub struct Span {
     pub outbound: [Count; TrafficClass::COUNT],
     /// Inbound TCP sessions by port.
     pub sessions: SessionTally,
+    /// The source port of UDP of no known service that outnumbers all others, if one does.
+    pub source_port: LeadingPort,
     /// What was lost on the way.
     pub loss: Loss,
+}
+
+/// The port that outnumbers all others together, found by counting votes for it and against it (Boyer and Moore).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeadingPort {
+    port: u16,
+    /// By how many packets it leads, as far as the votes show; never more than it does.
+    pub lead: u64,
+}
+
+impl LeadingPort {
+    /// The leader of one window.
+    fn of(ports: &PortHistogram) -> Self {
+        match ports.largest(1).first() {
+            Some(&(port, packets)) => {
+                let others = ports.total().saturating_sub(packets);
+                let lead = packets.saturating_sub(others);
+                Self { port, lead }
+            }
+            None => Self::default(),
+        }
+    }
+
+    fn merge(&mut self, other: Self) {
+        if self.port == other.port {
+            self.lead += other.lead;
+        } else if self.lead >= other.lead {
+            self.lead -= other.lead;
+        } else {
+            *self = Self {
+                port: other.port,
+                lead: other.lead - self.lead,
+            };
+        }
+    }
 }
 
 impl Span {
@@ -47,6 +87,8 @@ impl Span {
             mine.merge(*theirs);
         }
         self.sessions.merge(&window.sessions);
+        self.source_port
+            .merge(LeadingPort::of(&window.inbound_ends.udp_source_ports));
         self.loss.merge(window.loss);
     }
 
@@ -60,17 +102,16 @@ impl Span {
             mine.merge(*theirs);
         }
         self.sessions.merge(&other.sessions);
+        self.source_port.merge(other.source_port);
         self.loss.merge(other.loss);
     }
 
     /// Packets the interface counted and capture did not hand over; 0 while within noise.
     #[must_use]
     pub fn unseen(&self) -> u64 {
-        let gap = self
-            .judged
-            .packets
-            .saturating_sub(self.inbound.frames.packets);
-        if gap * 1_000 <= self.judged.packets * GAP_IGNORED_PERMILLE {
+        let captured = self.inbound.wire().packets;
+        let gap = self.judged.packets.saturating_sub(captured);
+        if permille(gap, self.judged.packets) <= GAP_IGNORED_PERMILLE {
             0
         } else {
             gap
@@ -80,8 +121,9 @@ impl Span {
     /// Whether capture shows too little of the traffic to say what it is.
     #[must_use]
     pub fn is_blind(&self) -> bool {
+        let captured = self.inbound.wire().packets;
         self.judged.packets >= BLIND_LEAST_PACKETS
-            && self.inbound.frames.packets * 1_000 < self.judged.packets * BLIND_PERMILLE
+            && permille(captured, self.judged.packets) < BLIND_PERMILLE
     }
 
     /// Outbound packets of a class.
@@ -136,6 +178,7 @@ struct Traffic {
     inbound: Tally,
     outbound: [Count; TrafficClass::COUNT],
     sessions: SessionTally,
+    source_port: LeadingPort,
     loss: Loss,
 }
 
@@ -156,18 +199,19 @@ impl LastSecond {
         Self {
             kept: VecDeque::with_capacity(windows),
             spare: (0..windows).map(|_| Box::default()).collect(),
-            sum: Span {
-                sessions: SessionTally::default(),
-                ..Span::default()
-            },
+            sum: Span::default(),
         }
     }
 
-    /// Takes in the window that just closed; the one a second older leaves.
+    /// Takes in the window that just closed; those a second older leave. Should time ever run backwards, all do.
     pub(super) fn push(&mut self, window: &Window, judged: Judged) {
-        if self.kept.len() as u64 >= WINDOWS_PER_SECOND
-            && let Some(oldest) = self.kept.pop_front()
-        {
+        let backwards = self
+            .kept
+            .back()
+            .is_some_and(|newest| window.index <= newest.index);
+        let leaves =
+            |kept: &mut Kept| backwards || window.index.since(kept.index) >= WINDOWS_PER_SECOND;
+        while let Some(oldest) = self.kept.pop_front_if(leaves) {
             self.retire(oldest);
         }
         self.sum.windows += 1;
@@ -185,25 +229,19 @@ impl LastSecond {
         });
     }
 
-    /// Forgets everything: time jumped.
-    pub(super) fn clear(&mut self) {
-        while let Some(oldest) = self.kept.pop_front() {
-            self.retire(oldest);
-        }
-    }
-
-    /// The sum without its sessions; see [`LastSecond::span`].
+    /// The sum without its sessions and source port; see [`LastSecond::span`].
     #[must_use]
     pub(super) const fn sum(&self) -> &Span {
         &self.sum
     }
 
-    /// The sum, sessions included.
+    /// The sum, with what cannot be taken away again when a window leaves.
     #[must_use]
     pub(super) fn span(&self) -> Span {
         let mut span = self.sum.clone();
         for traffic in self.kept.iter().filter_map(|kept| kept.traffic.as_ref()) {
             span.sessions.merge(&traffic.sessions);
+            span.source_port.merge(traffic.source_port);
         }
         span
     }
@@ -223,6 +261,7 @@ impl LastSecond {
         traffic.inbound.clone_from(&window.inbound);
         traffic.outbound.clone_from(&window.outbound.classes);
         traffic.sessions.clone_from(&window.sessions);
+        traffic.source_port = LeadingPort::of(&window.inbound_ends.udp_source_ports);
         traffic.loss = window.loss;
         self.sum.inbound.merge(&traffic.inbound);
         for (sum, sent) in self.sum.outbound.iter_mut().zip(&traffic.outbound) {

@@ -5,7 +5,7 @@
 //! never opens it.
 
 use super::baseline::Unit;
-use super::limits::{Limit, Limits};
+use super::limits::{InForce, Limit, Limits};
 use super::span::LastSecond;
 use crate::count::WINDOWS_PER_SECOND;
 
@@ -63,6 +63,10 @@ pub struct Trigger {
     pub limit: Limit,
     /// Whether it opens an incident: crossed, and confirmed where that is asked for.
     pub fires: bool,
+    /// When the limit was set below what is normal here: the one that would be learned, which would fit.
+    pub fitting: Option<u64>,
+    /// Whether it fires on more than what is normal here: always, unless the limit was set below that.
+    pub hostile: bool,
 }
 
 /// Suspicion begins, and an open incident clears, at this part of the limit, in percent.
@@ -73,37 +77,37 @@ const CONFIRMED_OVER: usize = 4;
 const CARRIED: usize = 3;
 
 impl Trigger {
-    /// Whether its value is near its limit or over it.
+    /// What hostile traffic has to cross: the limit, or the one that would fit where it was set below normal.
     #[must_use]
-    pub const fn is_suspected(&self) -> bool {
-        self.value.saturating_mul(100) >= self.limit.value.saturating_mul(SUSPECTED_PERCENT)
+    pub fn hostile_limit(&self) -> u64 {
+        self.fitting.unwrap_or(self.limit.value)
     }
 
-    /// Whether the newest window alone, kept up for a second, would be near the limit or over it.
+    /// Whether its value is near `limit` or over it.
     #[must_use]
-    pub const fn newest_is_above(&self) -> bool {
+    pub const fn is_near(&self, limit: u64) -> bool {
+        self.value.saturating_mul(100) >= limit.saturating_mul(SUSPECTED_PERCENT)
+    }
+
+    /// Whether the newest window alone, kept up for a second, would be near `limit` or over it.
+    #[must_use]
+    pub const fn newest_is_near(&self, limit: u64) -> bool {
         self.newest.saturating_mul(WINDOWS_PER_SECOND * 100)
-            >= self.limit.value.saturating_mul(SUSPECTED_PERCENT)
+            >= limit.saturating_mul(SUSPECTED_PERCENT)
     }
 }
 
 /// Every trigger that has a limit, in the order of their names.
 #[must_use]
 pub(super) fn evaluate(last: &LastSecond, limits: &Limits) -> Vec<Trigger> {
-    let pps = limits
-        .pps
-        .limit
-        .as_ref()
-        .map(|limit| trigger(Unit::Packets, limit, last));
-    let bps = limits
-        .bps
-        .limit
-        .as_ref()
-        .map(|limit| trigger(Unit::Bits, limit, last));
+    let pps = trigger(Unit::Packets, &limits.pps, last);
+    let bps = trigger(Unit::Bits, &limits.bps, last);
     pps.into_iter().chain(bps).collect()
 }
 
-fn trigger(unit: Unit, limit: &Limit, last: &LastSecond) -> Trigger {
+/// The trigger of one unit, if a limit is in force for it.
+fn trigger(unit: Unit, in_force: &InForce, last: &LastSecond) -> Option<Trigger> {
+    let limit = in_force.limit?;
     let id = match (unit, limit.origin.is_set()) {
         (Unit::Packets, true) => TriggerId::SetPackets,
         (Unit::Bits, true) => TriggerId::SetBits,
@@ -115,15 +119,25 @@ fn trigger(unit: Unit, limit: &Limit, last: &LastSecond) -> Trigger {
         .newest_first()
         .next()
         .map_or(0, |(_, _, judged)| unit.of(judged.count));
-    let crossed = value >= limit.value;
-    let fires = crossed && (id.is_set() || confirmed(unit, limit.value, last));
-    Trigger {
+    let learned_is_crossed = |learned: u64| value >= learned && confirmed(unit, learned, last);
+    let fires = if id.is_set() {
+        value >= limit.value
+    } else {
+        learned_is_crossed(limit.value)
+    };
+    let fitting = in_force
+        .learned
+        .filter(|_| in_force.below_normal)
+        .map(|learned| learned.value);
+    Some(Trigger {
         id,
         value,
         newest,
-        limit: *limit,
+        limit,
         fires,
-    }
+        fitting,
+        hostile: fires && fitting.is_none_or(learned_is_crossed),
+    })
 }
 
 /// Whether the newest window and two of the three before carry at least their part of the limit.

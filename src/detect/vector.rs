@@ -278,14 +278,19 @@ const SMALL_PACKET_BYTES: u64 = 100;
 /// known reflector is worth its trouble with shorter answers.
 const AMPLIFIED_BYTES: u64 = 200;
 
-/// Share of the UDP packets that must come from one source port for that, in permille.
-const ONE_SOURCE_PORT_PERMILLE: u64 = 900;
+/// By how much the packets from one source port must outnumber all others for that, in permille of all of them: 900 of
+/// a thousand from it and 100 from others.
+const ONE_SOURCE_PORT_PERMILLE: u64 = 800;
 
 /// Share, in permille, of a port's tuples that must have completed for all its TCP to be a session vector.
 const COMPLETED_PERMILLE: u64 = 500;
 
 /// Share, in permille, of a session's data packets that carry a request for the port to count as answering requests.
 const REQUESTS_PERMILLE: u64 = 100;
+
+/// Requests, or TLS hellos, to 20 connections from which on a port's sessions are named after them: a server that is
+/// flooded with bare connections still gets the requests of its usual clients.
+const SYNS_A_REQUEST: u64 = 20;
 
 /// Fragments in permille of a UDP vector from which on it is named after them (published agent: 30 %).
 pub(super) const UDP_FRAGMENT_PERMILLE: u64 = 300;
@@ -322,6 +327,8 @@ pub struct Excess {
     captured: u64,
     /// Whether normal was known.
     baseline_known: bool,
+    /// Whether capture showed too little to say what it is.
+    blind: bool,
     /// Over how many windows.
     windows: u64,
 }
@@ -333,6 +340,7 @@ impl Default for Excess {
             proven: 0,
             captured: 0,
             baseline_known: true,
+            blind: false,
             windows: 0,
         }
     }
@@ -371,6 +379,13 @@ impl Above {
         part
     }
 
+    /// Takes so many packets, or all there are, with the bits that fall to them.
+    fn take_packets(&mut self, packets: u64) -> Count {
+        let packets = packets.min(self.excess.packets);
+        let bits = proportion(self.excess.bits, packets, self.excess.packets);
+        self.take(Count { packets, bits })
+    }
+
     fn take_all(&mut self) -> Count {
         std::mem::take(&mut self.excess)
     }
@@ -401,6 +416,29 @@ fn mean_bytes(count: Count) -> u64 {
 struct Classes([Above; TrafficClass::COUNT]);
 
 impl Classes {
+    fn of_span(span: &Span, baseline: &Baseline, limit_pps: Option<u64>) -> Self {
+        let noise = Noise::of(span, baseline, limit_pps);
+        let mut above = Self([Above::default(); TrafficClass::COUNT]);
+        for class in TrafficClass::ALL {
+            let seen = span.inbound.class(class);
+            let mut excess = noise.above_normal(class, seen, span, baseline);
+            if lost_in_ring(span) {
+                // What the ring dropped was dropped whatever it was: scale to what the interface counted.
+                let captured = span.inbound.wire();
+                excess.packets = proportion(excess.packets, span.judged.packets, captured.packets);
+                excess.bits = proportion(excess.bits, span.judged.bits, captured.bits);
+            }
+            *above.of(class) = Above { excess, seen };
+        }
+        above
+    }
+
+    /// How many packets of the excess were captured.
+    fn captured(&self) -> u64 {
+        let captured = |above: &Above| above.excess.packets.min(above.seen.packets);
+        self.0.iter().map(captured).sum()
+    }
+
     #[expect(clippy::indexing_slicing, reason = "the array has one entry per class")]
     const fn of(&mut self, class: TrafficClass) -> &mut Above {
         &mut self.0[class as usize]
@@ -408,48 +446,22 @@ impl Classes {
 }
 
 impl Excess {
-    /// What a span has above normal. `one_source_port` is how many of its UDP packets came from the commonest source
-    /// port; `limit_pps` the lowest packet limit in force, which bounds what may be ignored as noise.
+    /// What a span has above normal. `limit_pps` is the packet limit in force, which bounds what may be ignored as noise.
     #[must_use]
-    pub fn of(
-        span: &Span,
-        baseline: &Baseline,
-        one_source_port: u64,
-        limit_pps: Option<u64>,
-    ) -> Self {
-        let normal_total = normal(baseline, Series::Pps, span.windows);
-        let mut above = Classes([Above::default(); TrafficClass::COUNT]);
-        let wire = span.inbound.wire();
-        let rise = wire.packets.saturating_sub(normal_total.unwrap_or(0));
-        let ring_loss = span.loss.ring > 0 && span.unseen() > 0;
-        for class in TrafficClass::ALL {
-            let seen = span.inbound.class(class);
-            let mut excess = above_normal(class, seen, span, baseline, rise, limit_pps);
-            if ring_loss {
-                // What the ring dropped was dropped whatever it was: scale to what the interface counted.
-                let captured = span.inbound.frames;
-                excess.packets = proportion(excess.packets, span.judged.packets, captured.packets);
-                excess.bits = proportion(excess.bits, span.judged.bits, captured.bits);
-            }
-            *above.of(class) = Above { excess, seen };
-        }
+    pub fn of(span: &Span, baseline: &Baseline, limit_pps: Option<u64>) -> Self {
+        let mut above = Classes::of_span(span, baseline, limit_pps);
         let mut found = Self {
             windows: span.windows,
-            baseline_known: normal_total.is_some(),
+            baseline_known: baseline.normal_at_onset(Series::Pps).is_some(),
+            blind: span.is_blind(),
+            captured: above.captured(),
             ..Self::default()
         };
-        found.captured = above
-            .0
-            .iter()
-            .map(|each| each.excess.packets.min(each.seen.packets))
-            .sum();
-        if !ring_loss {
-            found.place_unseen(span);
-        }
+        found.place_unseen(span, &mut above);
         found.place_fragments(span, &mut above);
         found.place_sessions(span, &mut above);
         found.place_tcp(span, &mut above);
-        found.place_udp(span, &mut above, one_source_port);
+        found.place_udp(span, &mut above);
         found.place_icmp(span, &mut above);
         found.put(Vector::Gre, above.of(TrafficClass::Gre).take_all());
         found.put(Vector::Esp, above.of(TrafficClass::Esp).take_all());
@@ -491,6 +503,11 @@ impl Excess {
         self.proven
     }
 
+    /// Whether capture showed too little to say what it is.
+    pub(super) const fn is_blind(&self) -> bool {
+        self.blind
+    }
+
     /// Whether normal was known.
     pub(super) const fn baseline_known(&self) -> bool {
         self.baseline_known
@@ -509,12 +526,18 @@ impl Excess {
 
     /// Packets the interface counted and capture never saw. Where capture saw merged frames, they are TCP data that
     /// were merged further down than we can take apart.
-    fn place_unseen(&mut self, span: &Span) {
+    fn place_unseen(&mut self, span: &Span, above: &mut Classes) {
         let packets = span.unseen();
-        let merged = span.inbound.wire().packets > span.inbound.frames.packets;
-        if packets > 0 && !merged {
-            let bits = span.judged.bits.saturating_sub(span.inbound.frames.bits);
-            self.put(Vector::Unseen, Count { packets, bits });
+        if packets == 0 || lost_in_ring(span) {
+            return;
+        }
+        let wire = span.inbound.wire();
+        let bits = span.judged.bits.saturating_sub(wire.bits);
+        let unseen = Count { packets, bits };
+        if wire.packets > span.inbound.frames.packets {
+            above.of(TrafficClass::TcpData).excess.merge(unseen);
+        } else {
+            self.put(Vector::Unseen, unseen);
         }
     }
 
@@ -588,36 +611,35 @@ impl Excess {
         self.put(Vector::TcpOdd, rest);
 
         // Resets that answer our own SYN-ACKs come from the forged addresses' owners: they belong to the SYN flood.
-        let answered = span.sent(TrafficClass::SynAck);
-        let resets = above.of(TrafficClass::Rst);
-        let provoked = resets.part_by_packets(resets.excess.packets.min(answered));
-        let provoked = if above.of(TrafficClass::Syn).excess.packets > 0 {
-            above.of(TrafficClass::Rst).take(provoked)
-        } else {
-            Count::default()
-        };
-        let mut syn = above.of(TrafficClass::Syn).take_all();
-        syn.merge(provoked);
+        let syn = above.of(TrafficClass::Syn).take_all();
+        if syn.packets > 0 {
+            let answered = span.sent(TrafficClass::SynAck);
+            let provoked = above.of(TrafficClass::Rst).take_packets(answered);
+            self.put(Vector::Syn, provoked);
+        }
         self.put(Vector::Syn, syn);
         self.put(Vector::SynAck, above.of(TrafficClass::SynAck).take_all());
         self.put(Vector::Rst, above.of(TrafficClass::Rst).take_all());
         self.put(Vector::Fin, above.of(TrafficClass::Fin).take_all());
 
-        let carries_on = |each: u8| {
-            each & tcp_flag::ACK != 0 && each & (tcp_flag::SYN | tcp_flag::RST | tcp_flag::FIN) == 0
-        };
-        let carried_on = flags.matching(carries_on);
-        let pushed = flags.matching(|each| carries_on(each) && each & tcp_flag::PSH != 0);
-        let vector = if pushed * 2 >= carried_on {
+        let pushed = flags.matching(|each| {
+            each & (tcp_flag::ACK | tcp_flag::PSH) == tcp_flag::ACK | tcp_flag::PSH
+                && each & (tcp_flag::SYN | tcp_flag::RST | tcp_flag::FIN) == 0
+        });
+        let data = *above.of(TrafficClass::TcpData);
+        // Flags have no baseline: take usual data for pushed, as requests and the ends of transfers are.
+        let usual_data = data.seen.packets.saturating_sub(data.excess.packets);
+        let mut carried_on = above.of(TrafficClass::Ack).take_all();
+        carried_on.merge(above.of(TrafficClass::TcpData).take_all());
+        let vector = if pushed.saturating_sub(usual_data) * 2 >= carried_on.packets {
             Vector::PshAck
         } else {
             Vector::Ack
         };
-        self.put(vector, above.of(TrafficClass::Ack).take_all());
-        self.put(vector, above.of(TrafficClass::TcpData).take_all());
+        self.put(vector, carried_on);
     }
 
-    fn place_udp(&mut self, span: &Span, above: &mut Classes, one_source_port: u64) {
+    fn place_udp(&mut self, span: &Span, above: &mut Classes) {
         let reflected = *above.of(TrafficClass::UdpReflected);
         for (service, seen) in Service::ALL.into_iter().zip(&span.inbound.services) {
             self.put(Vector::Amplification(service), reflected.part(*seen));
@@ -631,8 +653,8 @@ impl Excess {
         self.put(Vector::Quic, above.of(TrafficClass::Quic).take_all());
         let other = above.of(TrafficClass::UdpOther);
         let from_one_port =
-            one_source_port * 1_000 >= other.seen.packets * ONE_SOURCE_PORT_PERMILLE;
-        let amplified = from_one_port && mean_bytes(other.seen) >= AMPLIFIED_BYTES;
+            permille(span.source_port.lead, other.excess.packets) >= ONE_SOURCE_PORT_PERMILLE;
+        let amplified = from_one_port && mean_bytes(other.excess) >= AMPLIFIED_BYTES;
         let vector = if amplified {
             Vector::AmplificationGeneric
         } else {
@@ -662,43 +684,65 @@ impl Excess {
     }
 }
 
-/// What a class has above normal over a span; zero while it may be noise.
-fn above_normal(
-    class: TrafficClass,
-    seen: Count,
-    span: &Span,
-    baseline: &Baseline,
-    rise: u64,
-    limit_pps: Option<u64>,
-) -> Count {
-    let usual_packets = normal(baseline, Series::ClassPackets(class), span.windows).unwrap_or(0);
-    let usual_bits = normal(baseline, Series::ClassBits(class), span.windows).unwrap_or(0);
-    let spread = baseline
-        .hour_p95(Series::ClassPackets(class))
-        .map_or(0, |p95| {
-            over_windows(p95, span.windows).saturating_sub(usual_packets)
+/// Whether capture lost packets because its ring was full: they were dropped whatever they were.
+fn lost_in_ring(span: &Span) -> bool {
+    span.loss.ring > 0 && span.unseen() > 0
+}
+
+/// What may be chance in a span.
+struct Noise {
+    rise: Count,
+    least_packets: u64,
+}
+
+impl Noise {
+    fn of(span: &Span, baseline: &Baseline, limit_pps: Option<u64>) -> Self {
+        let usual = |series| normal(baseline, series, span.windows);
+        let mut rise = span.inbound.wire();
+        rise.retire(Count {
+            packets: usual(Series::Pps),
+            bits: usual(Series::Bps),
         });
-    // 50 packets a second are noise beside a limit of a thousand and more; beside a lower one, a twentieth of it is.
-    let least_pps = limit_pps.map_or(LEAST_EXCESS_PPS, |limit| LEAST_EXCESS_PPS.min(limit / 20));
-    let noise = (rise * LEAST_RISE_PERMILLE / 1_000)
-        .max(spread)
-        .max(3 * seen.packets.isqrt())
-        .max(over_windows(least_pps, span.windows));
-    let packets = seen.packets.saturating_sub(usual_packets);
-    if packets < noise {
-        return Count::default();
+        // 50 packets a second are noise beside a limit of a thousand and more; beside a lower one, a twentieth of it is.
+        let least_pps =
+            limit_pps.map_or(LEAST_EXCESS_PPS, |limit| LEAST_EXCESS_PPS.min(limit / 20));
+        Self {
+            rise,
+            least_packets: over_windows(least_pps, span.windows),
+        }
     }
-    Count {
-        packets,
-        bits: seen.bits.saturating_sub(usual_bits),
+
+    /// What a class has above normal; zero while that may be noise in packets and in bits.
+    fn above_normal(
+        &self,
+        class: TrafficClass,
+        seen: Count,
+        span: &Span,
+        baseline: &Baseline,
+    ) -> Count {
+        let in_unit = |series, seen: u64, rise: u64| {
+            let usual = normal(baseline, series, span.windows);
+            let p95 = baseline.hour_p95(series).unwrap_or(0);
+            let spread = over_windows(p95, span.windows).saturating_sub(usual);
+            let excess = seen.saturating_sub(usual);
+            let least = proportion(rise, LEAST_RISE_PERMILLE, 1_000).max(spread);
+            (excess, excess > 0 && excess >= least)
+        };
+        let (packets, many) = in_unit(Series::ClassPackets(class), seen.packets, self.rise.packets);
+        let (bits, large) = in_unit(Series::ClassBits(class), seen.bits, self.rise.bits);
+        // Too few packets are chance, however large they are.
+        let chance = (3 * seen.packets.isqrt()).max(self.least_packets);
+        if packets >= chance && (many || large) {
+            Count { packets, bits }
+        } else {
+            Count::default()
+        }
     }
 }
 
-/// What is normal for a series over so many windows.
-fn normal(baseline: &Baseline, series: Series, windows: u64) -> Option<u64> {
-    baseline
-        .normal_at_onset(series)
-        .map(|per_second| over_windows(per_second, windows))
+/// What is normal for a series over so many windows; nothing while that is not known.
+fn normal(baseline: &Baseline, series: Series, windows: u64) -> u64 {
+    over_windows(baseline.normal_at_onset(series).unwrap_or(0), windows)
 }
 
 const fn over_windows(per_second: u64, windows: u64) -> u64 {
@@ -729,13 +773,18 @@ fn is_session_port(port: &PortSessions) -> bool {
 
 /// What the sessions of a port are used for.
 fn session_vector(port: &PortSessions) -> Vector {
-    if port.requests() > 0 {
+    let syns = port
+        .classes
+        .get(TrafficClass::Syn as usize)
+        .map_or(0, |count| count.packets);
+    let usual = |spoken: u64| spoken > 0 && spoken * SYNS_A_REQUEST >= syns;
+    if usual(port.requests()) {
         if port.http_posts > port.http_gets + port.http_others {
             Vector::HttpPost
         } else {
             Vector::HttpGet
         }
-    } else if port.tls_hellos > 0 {
+    } else if usual(port.tls_hellos) {
         Vector::TlsHandshake
     } else {
         Vector::Connect

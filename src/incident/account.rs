@@ -53,6 +53,14 @@ impl Account {
         self.recall(name, detector);
     }
 
+    /// What came so far was normal; sources and ports are those of what comes from the last second on.
+    pub(super) fn restart(&mut self, name: &Name, detector: &Detector) {
+        self.sources.clear();
+        self.tcp_ports.clear();
+        self.udp_ports.clear();
+        self.recall(name, detector);
+    }
+
     /// Takes in a window.
     pub(super) fn add(&mut self, window: &Window, judged: Judged, name: &Name) {
         self.total.merge(judged.count);

@@ -9,7 +9,7 @@ use super::naming::Naming;
 use super::peak::Peak;
 use super::{Change, Event, Fired, Incident, IncidentId, Scale, Severity};
 use crate::clock::Timestamp;
-use crate::count::{Count, Window};
+use crate::count::{Count, Window, WindowIndex};
 use crate::detect::{Context, Detector, Family, Onset, Share, Trigger, Unit, Verdict};
 
 /// How incidents live. Durations in milliseconds; the defaults are the detection rules', section 11.
@@ -66,6 +66,12 @@ struct Story {
     peak: Peak,
     /// The highest of earlier pulses.
     past_peak: Count,
+    /// In which unit it is named: that of what fired first.
+    unit: Unit,
+    /// The campaigns it may belong to.
+    campaigns: Vec<Campaign>,
+    /// The window taken in last.
+    newest: WindowIndex,
     /// Since when everything that fired is below.
     clear_since: Option<Timestamp>,
     reported_at: Timestamp,
@@ -81,16 +87,15 @@ struct Reported {
     severity: Severity,
     vectors: Vec<&'static str>,
     peak: Count,
+    peak_is_provisional: bool,
 }
 
-/// The last incident that was resolved.
-#[derive(Debug)]
-struct Past {
-    resolved_at: Timestamp,
+/// Attacks of one family that follow each other.
+#[derive(Clone, Copy, Debug)]
+struct Campaign {
     family: Family,
-    campaign: u32,
-    /// Kept while it may come back.
-    story: Option<Box<Story>>,
+    number: u32,
+    resolved_at: Timestamp,
 }
 
 /// The lives of incidents, one at a time.
@@ -99,7 +104,10 @@ pub struct Lifecycle {
     settings: Settings,
     sequence: u32,
     open: Option<Box<Story>>,
-    past: Option<Past>,
+    /// The last incident that was resolved, and when, while it may come back.
+    past: Option<(Box<Story>, Timestamp)>,
+    /// One at most for each family.
+    campaigns: Vec<Campaign>,
     hold_millis: u64,
     hold_grown_at: Option<Timestamp>,
 }
@@ -114,6 +122,7 @@ impl Lifecycle {
             sequence: 0,
             open: None,
             past: None,
+            campaigns: Vec::with_capacity(Family::ALL.len()),
             hold_grown_at: None,
         }
     }
@@ -126,75 +135,68 @@ impl Lifecycle {
 
     /// Takes one verdict and the window it is about; says what happened.
     pub fn step(&mut self, verdict: &Verdict, window: &Window, detector: &Detector) -> Vec<Event> {
+        let ended = self.end_over_gap(verdict, detector);
         self.forget(verdict.at);
-        match self.open.take() {
+        let then = match self.open.take() {
             Some(story) => self.go_on(story, verdict, window, detector),
-            None => match verdict.onset.filter(|_| verdict.is_abnormal()) {
-                Some(onset) => vec![self.begin(onset, verdict, detector)],
-                None => Vec::new(),
-            },
-        }
+            None => self.begin(verdict, detector),
+        };
+        ended.into_iter().chain(then).collect()
     }
 
     /// There will be no more windows: what is open is resolved with what is known.
     pub fn finish(&mut self, at: Timestamp, detector: &Detector) -> Vec<Event> {
-        self.open
-            .take()
-            .map(|story| self.resolve(story, at, detector))
+        let open = self.open.take();
+        open.map(|story| self.resolve(story, at, detector))
             .into_iter()
             .collect()
     }
 
     /// What has been long enough ago no longer matters.
     fn forget(&mut self, now: Timestamp) {
-        if let Some(past) = &mut self.past {
-            let age = now.millis_since(past.resolved_at);
-            if age > self.settings.reopen_millis {
-                past.story = None;
-            }
-            if age > self.settings.campaign_millis {
-                self.past = None;
-            }
-        }
-        if self
-            .hold_grown_at
-            .is_some_and(|at| now.millis_since(at) > self.settings.hold_forgotten_millis)
-        {
-            self.hold_grown_at = None;
-            self.hold_millis = self.settings.hold_millis;
+        let settings = &self.settings;
+        self.past
+            .take_if(|(_, resolved_at)| now.millis_since(*resolved_at) > settings.reopen_millis);
+        self.campaigns
+            .retain(|campaign| now.millis_since(campaign.resolved_at) <= settings.campaign_millis);
+        let forgotten = |at: &mut Timestamp| now.millis_since(*at) > settings.hold_forgotten_millis;
+        if self.hold_grown_at.take_if(forgotten).is_some() {
+            self.hold_millis = settings.hold_millis;
         }
     }
 
-    /// A trigger fires and nothing is open: a new incident, or the last one again.
-    fn begin(&mut self, onset: Onset, verdict: &Verdict, detector: &Detector) -> Event {
-        if let Some(past) = &mut self.past
-            && let Some(story) = past.story.take()
-        {
-            let gap = onset.at.millis_since(story.incident.last_above_at);
-            self.hold_millis =
-                (2 * gap).clamp(self.settings.hold_millis, self.settings.longest_hold_millis);
-            self.hold_grown_at = Some(verdict.at);
-            return self.reopen(story, onset, verdict, detector);
+    /// Windows are missing. Nobody knows what came meanwhile: for an incident that is as good as quiet.
+    fn end_over_gap(&mut self, verdict: &Verdict, detector: &Detector) -> Option<Event> {
+        let hold_millis = self.hold_millis;
+        let story = self.open.take_if(|story| {
+            let seen_until = story.newest.end();
+            if verdict.window.start() <= seen_until {
+                return false;
+            }
+            let since = *story.clear_since.get_or_insert(seen_until);
+            verdict.window.start().millis_since(since) >= hold_millis
+        })?;
+        let since = story.clear_since.unwrap_or(verdict.at);
+        let due = since.plus_nanos(hold_millis.saturating_mul(1_000_000));
+        Some(self.resolve(story, due, detector))
+    }
+
+    /// Nothing is open: when a trigger fires, a new incident begins, or the last one again.
+    fn begin(&mut self, verdict: &Verdict, detector: &Detector) -> Option<Event> {
+        let onset = verdict.onset.filter(|_| verdict.is_abnormal())?;
+        // An attack does not go on as a limit set too low, nor the other way round.
+        let is_low = verdict.fitting_limit().is_some();
+        if let Some((story, _)) = self.past.take_if(|(story, _)| story.is_low() == is_low) {
+            return Some(self.reopen(story, onset, verdict, detector));
         }
         let sequence = self.sequence;
         self.sequence = self.sequence.saturating_add(1);
-        let mut story = Box::new(Story::new(
-            onset,
-            sequence,
-            verdict,
-            detector,
-            &self.settings,
-        ));
-        if let Some(past) = self
-            .past
-            .as_ref()
-            .filter(|past| past.family == story.incident.family)
-        {
-            story.incident.campaign = past.campaign;
-        }
+        let campaigns = self.campaigns.clone();
+        let settings = &self.settings;
+        let story = Story::new(onset, sequence, campaigns, verdict, detector, settings);
         let event = Event::Opened(Box::new(story.incident.clone()));
-        self.open = Some(story);
-        event
+        self.open = Some(Box::new(story));
+        Some(event)
     }
 
     fn reopen(
@@ -204,10 +206,23 @@ impl Lifecycle {
         verdict: &Verdict,
         detector: &Detector,
     ) -> Event {
+        self.note_return(
+            onset.at.millis_since(story.incident.last_above_at),
+            verdict.at,
+        );
         story.resume(onset, verdict, detector, &self.settings);
         let event = Event::Updated(Box::new(story.incident.clone()), Change::Reopened);
         self.open = Some(story);
         event
+    }
+
+    /// It came back after a pause: it may do so again, so the next pause is held longer.
+    fn note_return(&mut self, pause_millis: u64, now: Timestamp) {
+        let settings = &self.settings;
+        self.hold_millis = pause_millis
+            .saturating_mul(2)
+            .clamp(settings.hold_millis, settings.longest_hold_millis);
+        self.hold_grown_at = Some(now);
     }
 
     fn go_on(
@@ -216,32 +231,48 @@ impl Lifecycle {
         verdict: &Verdict,
         window: &Window,
         detector: &Detector,
-    ) -> Vec<Event> {
-        let settled = story.add(verdict, window, detector, &self.settings);
-        let clear_for = story
-            .clear_since
-            .map(|since| verdict.at.millis_since(since));
-        if clear_for.is_some_and(|millis| millis >= self.hold_millis) {
-            return vec![self.resolve(story, verdict.at, detector)];
+    ) -> Option<Event> {
+        if let Some(pause_millis) = story.returns_after(verdict, &self.settings) {
+            self.note_return(pause_millis, verdict.at);
         }
-        let change = story.due(verdict.at, settled, detector, &self.settings);
+        story.add(verdict, window, detector);
+        if story.clear_millis(verdict.at) >= Some(self.hold_millis) {
+            return Some(self.resolve(story, verdict.at, detector));
+        }
+        let change = match verdict
+            .onset
+            .filter(|_| story.is_low() && verdict.is_hostile())
+        {
+            Some(onset) => {
+                story.raise(onset, verdict, detector);
+                Some(Change::Severity)
+            }
+            None => story.due(verdict.at, detector, &self.settings),
+        };
         let event = change.map(|change| {
-            story.report(verdict.at, change, detector);
+            story.report(verdict.at, change, detector, &self.settings);
             Event::Updated(Box::new(story.incident.clone()), change)
         });
         self.open = Some(story);
-        event.into_iter().collect()
+        event
     }
 
-    fn resolve(&mut self, mut story: Box<Story>, at: Timestamp, detector: &Detector) -> Event {
-        story.settle(detector);
+    fn resolve(
+        &mut self,
+        mut story: Box<Story>,
+        resolved_at: Timestamp,
+        detector: &Detector,
+    ) -> Event {
+        story.settle(detector, &self.settings);
         let incident = story.incident.clone();
-        self.past = Some(Past {
-            resolved_at: at,
-            family: incident.family,
-            campaign: incident.campaign,
-            story: Some(story),
+        let family = incident.family;
+        self.campaigns.retain(|campaign| campaign.family != family);
+        self.campaigns.push(Campaign {
+            family,
+            number: incident.campaign,
+            resolved_at,
         });
+        self.past = Some((story, resolved_at));
         Event::Resolved(Box::new(incident))
     }
 }
@@ -250,13 +281,14 @@ impl Story {
     fn new(
         onset: Onset,
         sequence: u32,
+        campaigns: Vec<Campaign>,
         verdict: &Verdict,
         detector: &Detector,
         settings: &Settings,
     ) -> Self {
         let opening = detector.last_second();
         let unit = first_unit(verdict);
-        let context = detector.context(unit, opening.is_blind());
+        let context = detector.context(unit);
         let naming = Naming::new(&opening, detector, &context);
         let account = Account::new(&opening, naming.current(), detector, settings.seed);
         let normal = detector.normal();
@@ -292,24 +324,41 @@ impl Story {
                 normal,
                 pulses: 0,
                 campaign: sequence,
-                fitting_limit: detector.fitting_limit(&verdict.triggers),
+                fitting_limit: verdict.fitting_limit(),
                 loss: crate::count::Loss::default(),
                 from_interface: true,
-                capture_blind: opening.is_blind(),
+                capture_blind: false,
             },
             naming,
             account,
             peak: peak_since(onset, verdict, detector),
             past_peak: Count::default(),
+            unit,
+            campaigns,
+            newest: verdict.window,
             clear_since: None,
             reported_at: verdict.at,
             changed_at: None,
             reported: Reported::default(),
         };
-        story.note_fired(verdict, settings);
-        story.refresh(detector);
+        story.note_fired(verdict);
+        story.refresh(detector, settings);
         story.reported = story.to_report();
         story
+    }
+
+    /// Whether it is only about a limit set below what is normal here.
+    const fn is_low(&self) -> bool {
+        self.incident.fitting_limit.is_some()
+    }
+
+    /// Hostile traffic came on top of what was only a limit set too low: from here on it is that attack's story.
+    fn raise(&mut self, onset: Onset, verdict: &Verdict, detector: &Detector) {
+        self.incident.fitting_limit = None;
+        self.incident.normal = detector.normal();
+        self.peak = peak_since(onset, verdict, detector);
+        self.naming = Naming::new(&detector.last_second(), detector, &self.context(detector));
+        self.account.restart(self.naming.current(), detector);
     }
 
     /// Comes back after it was resolved.
@@ -321,7 +370,7 @@ impl Story {
         settings: &Settings,
     ) {
         let opening = detector.last_second();
-        let context = detector.context(self.incident.scale.unit, opening.is_blind());
+        let context = self.context(detector);
         self.past_peak = Count {
             packets: self.incident.peak_pps,
             bits: self.incident.peak_bps,
@@ -333,47 +382,66 @@ impl Story {
         self.incident.pulses += 1;
         self.incident.ended_at = None;
         self.incident.last_above_at = verdict.window.end();
+        self.newest = verdict.window;
         self.clear_since = None;
-        self.note_fired(verdict, settings);
-        self.report(verdict.at, Change::Reopened, detector);
+        self.note_fired(verdict);
+        self.report(verdict.at, Change::Reopened, detector, settings);
     }
 
-    /// Takes in a window. Says whether the estimate of the peak was just made or replaced.
-    fn add(
-        &mut self,
-        verdict: &Verdict,
-        window: &Window,
-        detector: &Detector,
-        settings: &Settings,
-    ) -> bool {
-        let settled = self
-            .peak
+    /// The triggers that fired in it as they are now, each with what it has to stay below.
+    fn watched<'a>(&'a self, verdict: &'a Verdict) -> impl Iterator<Item = (&'a Trigger, u64)> {
+        let has_fired = |trigger: &&Trigger| {
+            let fired = &self.incident.fired;
+            fired.iter().any(|fired| fired.trigger.id == trigger.id)
+        };
+        let limit = |trigger: &Trigger| match self.is_low() {
+            true => trigger.limit.value,
+            false => trigger.hostile_limit(),
+        };
+        let watched = verdict.triggers.iter().filter(has_fired);
+        watched.map(move |trigger| (trigger, limit(trigger)))
+    }
+
+    /// Whether anything that fired in it is near its limit.
+    fn is_near(&self, verdict: &Verdict) -> bool {
+        self.watched(verdict)
+            .any(|(trigger, limit)| trigger.is_near(limit))
+    }
+
+    /// For how long everything that fired has been below, if it is.
+    fn clear_millis(&self, now: Timestamp) -> Option<u64> {
+        self.clear_since.map(|since| now.millis_since(since))
+    }
+
+    /// When it comes back with this window after a pause worth the name: how long that was. Counts the pulse.
+    fn returns_after(&mut self, verdict: &Verdict, settings: &Settings) -> Option<u64> {
+        let paused = self.clear_millis(verdict.at) >= Some(settings.hold_millis);
+        if !paused || !self.is_near(verdict) {
+            return None;
+        }
+        self.incident.pulses += 1;
+        let back_at = verdict.window.start();
+        Some(back_at.millis_since(self.incident.last_above_at))
+    }
+
+    /// Takes in a window.
+    fn add(&mut self, verdict: &Verdict, window: &Window, detector: &Detector) {
+        self.newest = verdict.window;
+        self.peak
             .add(verdict.window, verdict.newest.count, verdict.last_second);
-        self.note_fired(verdict, settings);
-        let fired = |trigger: &&Trigger| {
-            self.incident
-                .fired
-                .iter()
-                .any(|each| each.trigger.id == trigger.id)
-        };
-        let near = verdict
-            .triggers
-            .iter()
-            .filter(fired)
-            .any(Trigger::is_suspected);
-        let above = verdict
-            .triggers
-            .iter()
-            .filter(fired)
-            .any(Trigger::newest_is_above);
-        self.clear_since = if near {
-            None
-        } else {
-            self.clear_since.or(Some(verdict.window.end()))
-        };
+        self.note_fired(verdict);
+        let near = self.is_near(verdict);
+        let above = self
+            .watched(verdict)
+            .any(|(trigger, limit)| trigger.newest_is_near(limit));
         if near && above {
             self.incident.last_above_at = verdict.window.end();
         }
+        self.clear_since = match self.clear_since {
+            _ if near => None,
+            None => Some(verdict.window.end()),
+            since => since,
+        };
         let context = self.context(detector);
         self.naming
             .add(window, verdict.newest, near, detector, &context);
@@ -381,19 +449,12 @@ impl Story {
             self.account
                 .add(window, verdict.newest, self.naming.current());
         }
-        settled
     }
 
     /// Whether there is something to report now, and why.
-    fn due(
-        &mut self,
-        now: Timestamp,
-        settled: bool,
-        detector: &Detector,
-        settings: &Settings,
-    ) -> Option<Change> {
+    fn due(&mut self, now: Timestamp, detector: &Detector, settings: &Settings) -> Option<Change> {
         let age = now.millis_since(self.incident.opened_at);
-        let slow = age >= settings.slow_after_millis || self.incident.fitting_limit.is_some();
+        let slow = age >= settings.slow_after_millis || self.is_low();
         let period = if slow {
             settings.slow_update_millis
         } else {
@@ -402,40 +463,47 @@ impl Story {
         let may_change = self
             .changed_at
             .is_none_or(|at| now.millis_since(at) >= settings.change_millis);
-        if may_change && let Some(change) = self.change(settled, detector) {
+        if may_change && let Some(change) = self.change(detector, settings) {
             return Some(change);
         }
         (now.millis_since(self.reported_at) >= period).then_some(Change::Periodic)
     }
 
     /// What changed since the last report, if anything worth one did.
-    fn change(&mut self, settled: bool, detector: &Detector) -> Option<Change> {
+    fn change(&self, detector: &Detector, settings: &Settings) -> Option<Change> {
         let name = self.naming.current();
         if Some(name.family) != self.reported.family || name.subtype != self.reported.subtype {
             return Some(Change::Renamed);
         }
-        let (severity, _) = self.severity_and_scale();
-        if severity != self.reported.severity {
+        if self.severity(settings).0 != self.reported.severity {
             return Some(Change::Severity);
         }
-        let (now, before) = (self.highest(), self.reported.peak);
-        let grew = |now: u64, before: u64| {
-            now.saturating_mul(4) >= before.saturating_mul(5) && now > before
-        };
-        let fell = settled && (now.packets < before.packets || now.bits < before.bits);
-        if fell || grew(now.packets, before.packets) || grew(now.bits, before.bits) {
+        if self.peak_is_news() {
             return Some(Change::Peak);
         }
-        // The vectors of the whole incident move slowly; looking twice a second would find nothing more.
-        if settled || self.clear_since.is_some() {
-            return None;
-        }
-        (self.vector_set(detector) != self.reported.vectors).then_some(Change::Vectors)
+        // The vectors of the whole incident move slowly: looking once a second finds all there is.
+        let look = self.naming.ends_second() && self.clear_since.is_none();
+        (look && self.vector_set(detector) != self.reported.vectors).then_some(Change::Vectors)
+    }
+
+    /// Whether the peak grew by a quarter, or the first estimate was replaced by another figure.
+    fn peak_is_news(&self) -> bool {
+        let (now, before) = (self.highest(), self.reported.peak);
+        let grew = |now: u64, before: u64| {
+            now > before && now.saturating_mul(4) >= before.saturating_mul(5)
+        };
+        let corrected = self.estimate_is_replaced() && now != before;
+        corrected || grew(now.packets, before.packets) || grew(now.bits, before.bits)
+    }
+
+    /// Whether the last report gave an estimate and the first whole second has come since.
+    const fn estimate_is_replaced(&self) -> bool {
+        self.reported.peak_is_provisional && !self.peak.is_provisional()
     }
 
     /// Brings the incident up to date and remembers that it was reported.
-    fn report(&mut self, now: Timestamp, change: Change, detector: &Detector) {
-        self.refresh(detector);
+    fn report(&mut self, now: Timestamp, change: Change, detector: &Detector, settings: &Settings) {
+        self.refresh(detector, settings);
         self.reported = self.to_report();
         self.reported_at = now;
         if change != Change::Periodic {
@@ -444,58 +512,47 @@ impl Story {
     }
 
     /// Ends it with what the whole of it bears out.
-    fn settle(&mut self, detector: &Detector) {
+    fn settle(&mut self, detector: &Detector, settings: &Settings) {
         self.peak.settle();
         let context = self.context(detector);
         self.naming.settle(detector, &context);
-        self.refresh(detector);
+        self.refresh(detector, settings);
         self.incident.ended_at = Some(self.incident.last_above_at);
     }
 
     fn context(&self, detector: &Detector) -> Context {
-        detector.context(self.incident.scale.unit, self.incident.capture_blind)
+        detector.context(self.unit)
     }
 
     /// Remembers triggers that fire for the first time.
-    fn note_fired(&mut self, verdict: &Verdict, settings: &Settings) {
+    fn note_fired(&mut self, verdict: &Verdict) {
         for trigger in verdict.triggers.iter().filter(|trigger| trigger.fires) {
-            if self
-                .incident
-                .fired
-                .iter()
-                .any(|fired| fired.trigger.id == trigger.id)
-            {
-                continue;
+            let fired = &mut self.incident.fired;
+            if fired.iter().all(|fired| fired.trigger.id != trigger.id) {
+                fired.push(Fired {
+                    trigger: trigger.clone(),
+                    at: verdict.at,
+                });
             }
-            if self.incident.fired.is_empty() {
-                self.incident.scale = self.scale(trigger, settings);
-            }
-            self.incident.fired.push(Fired {
-                trigger: trigger.clone(),
-                at: verdict.at,
-            });
         }
     }
 
-    fn scale(&self, trigger: &Trigger, settings: &Settings) -> Scale {
-        Scale::new(
-            trigger.id.unit(),
-            &trigger.limit,
-            &self.incident.normal,
-            settings.platform_mean_pps,
-        )
-    }
-
     /// Copies what the parts know into the incident.
-    fn refresh(&mut self, detector: &Detector) {
+    fn refresh(&mut self, detector: &Detector, settings: &Settings) {
         let overall = self.naming.overall(detector).name(&self.context(detector));
-        let (severity, scale) = self.severity_and_scale();
+        let (severity, scale) = self.severity(settings);
         let highest = self.highest();
         let name = self.naming.current();
         let incident = &mut self.incident;
         incident.family = name.family;
         incident.subtype.clone_from(&name.subtype);
         incident.confidence = name.confidence;
+        incident.capture_blind = name.blind;
+        let campaign = self
+            .campaigns
+            .iter()
+            .find(|each| each.family == name.family);
+        incident.campaign = campaign.map_or(incident.id.sequence, |each| each.number);
         incident.excess = overall.excess;
         incident.vectors = overall.shares;
         incident.families = overall.families;
@@ -522,22 +579,28 @@ impl Story {
         }
     }
 
-    /// The severity: it never falls, but for once, when an estimate of the peak is replaced.
-    fn severity_and_scale(&self) -> (Severity, Scale) {
-        let scale = self.incident.scale;
-        if self.incident.fitting_limit.is_some() {
-            return (Severity::Low, scale);
-        }
-        let reached = scale.severity(scale.unit.of(self.highest()));
-        let estimated = self.incident.peak_is_provisional || self.reported.family.is_none();
-        (
-            if estimated {
-                reached
-            } else {
-                reached.max(self.incident.severity)
-            },
-            scale,
-        )
+    /// The severity: the worst in the units of what fired. It never falls, but for once, when an estimate of the peak is
+    /// replaced.
+    fn severity(&self, settings: &Settings) -> (Severity, Scale) {
+        let highest = self.highest();
+        let judged = |fired: &Fired| {
+            let trigger = &fired.trigger;
+            let mean_pps = settings.platform_mean_pps;
+            let unit = trigger.id.unit();
+            let scale = Scale::new(unit, &trigger.limit, &self.incident.normal, mean_pps);
+            (scale.severity(unit.of(highest)), scale)
+        };
+        // Of equals the last wins: go backwards, so that it is the one that fired first.
+        let worst = self.incident.fired.iter().rev().map(judged);
+        let (reached, scale) = worst.max_by_key(|(level, _)| *level).unwrap_or_default();
+        let severity = if self.is_low() {
+            Severity::Low
+        } else if self.estimate_is_replaced() {
+            reached
+        } else {
+            reached.max(self.incident.severity)
+        };
+        (severity, scale)
     }
 
     fn vector_set(&self, detector: &Detector) -> Vec<&'static str> {
@@ -560,6 +623,7 @@ impl Story {
                 packets: self.incident.peak_pps,
                 bits: self.incident.peak_bps,
             },
+            peak_is_provisional: self.incident.peak_is_provisional,
         }
     }
 }

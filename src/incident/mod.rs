@@ -115,7 +115,7 @@ pub struct Incident {
     pub fired: Vec<Fired>,
     /// What was normal when it opened.
     pub normal: Normal,
-    /// How often it came back within two minutes of ending.
+    /// How often it came back after a pause of at least the hold.
     pub pulses: u32,
     /// The series of attacks it belongs to: the sequence number of the first one.
     pub campaign: u32,

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use crate::count::{WINDOWS_PER_SECOND, Window};
-use crate::detect::{Context, Detector, Excess, Family, Judged, Name, Span, permille};
+use crate::detect::{Context, Detector, Excess, Family, FamilyShare, Judged, Name, Span, permille};
 
 /// Seconds in which the name is free.
 const FREE_SECONDS: u64 = 2;
@@ -61,6 +61,11 @@ impl Naming {
             multi_seconds: 0,
             multi: None,
         }
+    }
+
+    /// Whether the window taken in last ended a second of it.
+    pub(super) const fn ends_second(&self) -> bool {
+        self.windows.is_multiple_of(WINDOWS_PER_SECOND)
     }
 
     /// What it is called now.
@@ -119,19 +124,25 @@ impl Naming {
     /// The name the whole incident bears out.
     pub(super) fn settle(&mut self, detector: &Detector, context: &Context) {
         self.take_second();
-        let name = detector.excess(&self.whole).name(context);
-        self.current = match self.multi.take() {
-            Some(multi)
-                if name.family != Family::MultiVector
-                    && self.multi_seconds >= MULTI_HELD_SECONDS =>
-            {
-                Name {
-                    family: multi.family,
-                    subtype: multi.subtype,
-                    ..name
-                }
-            }
-            _ => name,
+        let whole = detector.excess(&self.whole).name(context);
+        let held = self
+            .multi
+            .take()
+            .filter(|_| self.multi_seconds >= MULTI_HELD_SECONDS);
+        let better = match held {
+            Some(multi) if whole.family != Family::MultiVector => Some(multi),
+            // Capture may have seen too little of the whole, but once enough to say what it was.
+            _ if whole.family == Family::Unknown => Some(self.current.clone()),
+            _ => None,
+        };
+        self.current = match better {
+            Some(name) => Name {
+                excess: whole.excess,
+                shares: whole.shares,
+                families: whole.families,
+                ..name
+            },
+            None => whole,
         };
     }
 
@@ -153,57 +164,70 @@ impl Naming {
         for second in &self.recent {
             recent.merge(second);
         }
-        let candidate = detector.excess(&recent).name(context);
-        if candidate.family == Family::MultiVector {
+        let recent = detector.excess(&recent).name(context);
+        let newest = match self.recent.back() {
+            Some(second) => detector.excess(second).name(context),
+            None => recent.clone(),
+        };
+        if newest.family == Family::MultiVector {
             self.multi_seconds += 1;
-            self.multi = Some(candidate.clone());
+            self.multi = Some(newest.clone());
         }
-        if candidate.family == self.current.family {
+        self.note_weakness(&newest);
+        // Vectors that follow each other are not several at once: then the newest second says which one it is.
+        let follows = recent.family == Family::MultiVector && newest.family != Family::MultiVector;
+        let candidate = if follows { &newest } else { &recent };
+        let leads = self.leads(&recent, candidate.family, context);
+        self.consider(candidate.clone(), leads);
+    }
+
+    /// Counts the seconds in which multi-vector lacked its second family.
+    fn note_weakness(&mut self, newest: &Name) {
+        let strong = |share: &&FamilyShare| {
+            share.packets_permille.max(share.bits_permille) >= MULTI_LEAVES_PERMILLE
+        };
+        let is_weak = newest.families.iter().filter(strong).count() < 2;
+        self.multi_weak_seconds = if is_weak {
+            self.multi_weak_seconds + 1
+        } else {
+            0
+        };
+    }
+
+    /// Takes another name when it has earned its place.
+    fn consider(&mut self, candidate: Name, leads: bool) {
+        let same_family = candidate.family == self.current.family;
+        if same_family && candidate.subtype == self.current.subtype {
             self.current = candidate;
             self.wins = 0;
-            self.multi_weak_seconds = 0;
             return;
         }
-        if self.current.family == Family::MultiVector {
-            let second = candidate
-                .families
-                .get(1)
-                .map_or(0, |share| share.packets_permille.max(share.bits_permille));
-            self.multi_weak_seconds = if second < MULTI_LEAVES_PERMILLE {
-                self.multi_weak_seconds + 1
-            } else {
-                0
-            };
-            if self.multi_weak_seconds >= MULTI_LEAVES_SECONDS {
-                self.current = candidate;
-                self.multi_weak_seconds = 0;
-            }
-            return;
-        }
-        self.wins = if self.leads(&candidate) {
+        self.wins = if same_family || leads {
             self.wins + 1
         } else {
             0
         };
-        if self.wins >= WINS || self.current.family == Family::Unknown {
+        let has_earned = match self.current.family {
+            Family::Unknown => true,
+            Family::MultiVector if !same_family => self.multi_weak_seconds >= MULTI_LEAVES_SECONDS,
+            _ => self.wins >= WINS,
+        };
+        if has_earned {
             self.current = candidate;
             self.wins = 0;
         }
     }
 
-    /// Whether a candidate has half as much again as the current name, or is the current name and another one.
-    fn leads(&self, candidate: &Name) -> bool {
-        if candidate.family == Family::MultiVector {
+    /// Whether a family has half as much again as the current one over the last seconds, or is it and another.
+    fn leads(&self, recent: &Name, family: Family, context: &Context) -> bool {
+        if family == Family::MultiVector {
             return true;
         }
         let share = |family: Family| {
-            candidate
-                .families
-                .iter()
-                .find(|share| share.family == family)
-                .map_or(0, |share| share.excess.packets)
+            let found = recent.families.iter().find(|share| share.family == family);
+            found.map_or(0, |share| context.unit.of(share.excess))
         };
-        let (new, old) = (share(candidate.family), share(self.current.family));
-        candidate.family != Family::Unknown && (old == 0 || permille(new, old) >= LEAD_PERMILLE)
+        let (new, old) = (share(family), share(self.current.family));
+        family != Family::Unknown && (old == 0 || permille(new, old) >= LEAD_PERMILLE)
     }
 }

@@ -6,8 +6,8 @@
 
 use crate::count::{Count, WINDOWS_PER_SECOND, WindowIndex};
 
-/// Full windows after which the rate over them is reported.
-const PROVISIONAL_AFTER_WINDOWS: u64 = 3;
+/// Full windows from which on the rate over them stands in.
+const ESTIMATED_FROM_WINDOWS: u64 = 3;
 
 /// Follows the peak of one incident, or of one of its pulses.
 #[derive(Clone, Debug)]
@@ -16,68 +16,49 @@ pub(super) struct Peak {
     /// Sum of the windows after the onset's, which may be cut by it.
     full: Count,
     full_windows: u64,
-    provisional: Option<Count>,
     highest: Count,
 }
 
 impl Peak {
-    pub(super) const fn new(onset: WindowIndex) -> Self {
+    pub(super) fn new(onset: WindowIndex) -> Self {
         Self {
             onset,
-            full: Count {
-                packets: 0,
-                bits: 0,
-            },
+            full: Count::default(),
             full_windows: 0,
-            provisional: None,
-            highest: Count {
-                packets: 0,
-                bits: 0,
-            },
+            highest: Count::default(),
         }
     }
 
-    /// Takes in a window and the sum over the second that ends with it. Says whether the estimate was just made or
-    /// just replaced.
-    pub(super) fn add(&mut self, window: WindowIndex, judged: Count, last_second: Count) -> bool {
+    /// Takes in a window and the sum over the second that ends with it.
+    pub(super) fn add(&mut self, window: WindowIndex, judged: Count, last_second: Count) {
         self.highest.packets = self.highest.packets.max(last_second.packets);
         self.highest.bits = self.highest.bits.max(last_second.bits);
-        if window <= self.onset || self.full_windows >= WINDOWS_PER_SECOND {
-            return false;
+        if window > self.onset && self.is_provisional() {
+            self.full.merge(judged);
+            self.full_windows += 1;
         }
-        self.full.merge(judged);
-        self.full_windows += 1;
-        if self.full_windows == PROVISIONAL_AFTER_WINDOWS {
-            let per_second = |sum: u64| sum * WINDOWS_PER_SECOND / PROVISIONAL_AFTER_WINDOWS;
-            self.provisional = Some(Count {
-                packets: per_second(self.full.packets),
-                bits: per_second(self.full.bits),
-            });
-            return true;
-        }
-        if self.full_windows == WINDOWS_PER_SECOND {
-            self.provisional = None;
-            return true;
-        }
-        false
     }
 
-    /// Whether the figure is an estimate.
+    /// Whether the first second is not over yet.
     pub(super) const fn is_provisional(&self) -> bool {
-        self.provisional.is_some()
+        self.full_windows < WINDOWS_PER_SECOND
     }
 
     /// The peak as far as it is known.
     pub(super) fn get(&self) -> Count {
-        self.provisional.map_or(self.highest, |estimate| Count {
-            packets: estimate.packets.max(self.highest.packets),
-            bits: estimate.bits.max(self.highest.bits),
-        })
+        let estimated = ESTIMATED_FROM_WINDOWS..WINDOWS_PER_SECOND;
+        if !estimated.contains(&self.full_windows) {
+            return self.highest;
+        }
+        let rate = |sum: u64| sum.saturating_mul(WINDOWS_PER_SECOND) / self.full_windows;
+        Count {
+            packets: rate(self.full.packets).max(self.highest.packets),
+            bits: rate(self.full.bits).max(self.highest.bits),
+        }
     }
 
     /// Ends the estimate: there will be no whole second, so the highest sum is what there was.
     pub(super) const fn settle(&mut self) {
-        self.provisional = None;
         self.full_windows = WINDOWS_PER_SECOND;
     }
 }
@@ -95,41 +76,57 @@ mod tests {
     }
 
     /// A steady flood of `rate` packets a window that begins in the middle of window 0.
-    fn flood(windows: u64, rate: u64) -> (Peak, Vec<bool>) {
+    fn flood(windows: u64, rate: u64) -> Peak {
         let start = WindowIndex::of(Timestamp::from_seconds(100));
         let mut peak = Peak::new(start);
         let mut window = start;
         let mut sum = 0;
-        let mut changes = Vec::new();
         for n in 0..windows {
             let now = if n == 0 { rate / 2 } else { rate };
             sum = (sum + now).min(rate * WINDOWS_PER_SECOND);
-            changes.push(peak.add(window, packets(now), packets(sum)));
+            peak.add(window, packets(now), packets(sum));
             window = window.next();
         }
-        (peak, changes)
+        peak
+    }
+
+    #[test]
+    fn before_three_full_windows_it_is_what_there_was() {
+        let peak = flood(3, 1_000);
+        assert!(peak.is_provisional());
+        assert_eq!(peak.get().packets, 2_500);
     }
 
     #[test]
     fn three_full_windows_give_the_true_rate() {
-        let (peak, changes) = flood(4, 1_000);
-        assert_eq!(changes, [false, false, false, true]);
+        let peak = flood(4, 1_000);
         assert!(peak.is_provisional());
         assert_eq!(peak.get().packets, 20_000);
     }
 
     #[test]
-    fn the_estimate_is_replaced_once_by_the_first_whole_second() {
-        let (peak, changes) = flood(30, 1_000);
-        assert_eq!(changes.iter().filter(|changed| **changed).count(), 2);
+    fn the_estimate_is_replaced_by_the_first_whole_second() {
+        assert!(flood(20, 1_000).is_provisional());
+        let peak = flood(21, 1_000);
         assert!(!peak.is_provisional());
         assert_eq!(peak.get().packets, 20_000);
     }
 
     #[test]
     fn a_burst_that_ends_early_falls_back_to_what_there_was() {
-        let (mut peak, _) = flood(4, 1_000);
+        let mut peak = flood(4, 1_000);
         peak.settle();
         assert_eq!(peak.get().packets, 3_500);
+    }
+
+    #[test]
+    fn rates_beyond_any_link_do_not_wrap() {
+        let mut peak = Peak::new(WindowIndex::default());
+        let mut window = WindowIndex::default();
+        for _ in 0..5 {
+            peak.add(window, packets(u64::MAX / 1_024), Count::default());
+            window = window.next();
+        }
+        assert_eq!(peak.get().bits, u64::MAX / 4);
     }
 }

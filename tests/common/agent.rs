@@ -1,11 +1,12 @@
 //! The agent itself, running in the host's namespace of a lab.
 
+use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use ftagent::clock::{self, Timestamp};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::event::{Event, Seen, told};
 use super::netns::{HOST_LINK, Lab};
@@ -27,25 +28,27 @@ pub(crate) struct Agent {
     lines: Receiver<(Timestamp, String)>,
     seen: Vec<Seen>,
     log: Lines,
-    _state: Scratch,
+    /// Its state directory, removed with it, unless the test keeps that.
+    own_state: Option<Scratch>,
 }
 
 impl Agent {
-    /// Starts it on the host's link and waits until it watches.
+    /// Starts it on the host's link, with nothing learned, and waits until it watches.
     pub(crate) fn start(lab: &Lab, options: &[&str]) -> Self {
         let state = Scratch::new();
+        let mut agent = Self::start_in(lab, &[HOST_LINK], state.path(), options);
+        agent.own_state = Some(state);
+        agent
+    }
+
+    /// Starts it on `links` of the host, with what it learned before in `state`, and waits until it watches.
+    pub(crate) fn start_in(lab: &Lab, links: &[&str], state: &Path, options: &[&str]) -> Self {
         let mut command = lab.host(PROGRAM);
-        command
-            .args([
-                "run",
-                "--local",
-                "--interface",
-                HOST_LINK,
-                "--events",
-                "-",
-                "--state-dir",
-            ])
-            .arg(state.path());
+        command.args(["run", "--local", "--events", "-", "--state-dir"]);
+        command.arg(state);
+        for link in links {
+            command.args(["--interface", link]);
+        }
         command
             .args(options)
             .stdout(Stdio::piped())
@@ -71,7 +74,7 @@ impl Agent {
             lines,
             seen: Vec::new(),
             log,
-            _state: state,
+            own_state: None,
         };
         let watching = until(START, || {
             agent.log.contain(WATCHING) || agent.running.ended().is_some()
@@ -106,6 +109,13 @@ impl Agent {
         found
     }
 
+    /// Stops every thread of it for `pause`, as a host without a moment to spare does.
+    pub(crate) fn freeze(&self, pause: Duration) {
+        self.signal(Signal::STOP);
+        std::thread::sleep(pause);
+        self.signal(Signal::CONT);
+    }
+
     /// Whether it has ended by itself within `limit`.
     pub(crate) fn ends_within(&mut self, limit: Duration) -> Option<ExitStatus> {
         until(limit, || self.running.ended().is_some());
@@ -135,6 +145,14 @@ impl Agent {
         // The channel closes with the pipe, so this reads to the last line.
         self.seen.extend(self.lines.iter().map(parsed));
         self.seen
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.running.child.id())
+            .ok()
+            .and_then(Pid::from_raw)
+            .expect("a child has a positive id");
+        kill_process(pid, signal).expect("a signal can be sent to the agent");
     }
 
     fn read(&mut self) {

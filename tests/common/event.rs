@@ -1,5 +1,7 @@
 //! The JSON lines that `run --events -` and `replay --json` print.
 
+use std::collections::BTreeMap;
+
 use ftagent::clock::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
@@ -21,6 +23,9 @@ pub(crate) struct Incident {
     pub(crate) ended_at: Option<String>,
     pub(crate) threshold_pps: Option<u64>,
     pub(crate) detected_after_ms: u64,
+    pub(crate) pulses: u64,
+    pub(crate) lost_ring: u64,
+    pub(crate) delayed: u64,
 }
 
 /// What a line tells.
@@ -39,10 +44,14 @@ pub(crate) enum Event {
 }
 
 /// The totals of one second.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Second {
     pub(crate) pps: u64,
     pub(crate) bps: u64,
+    /// Inbound packets that capture saw, by class.
+    pub(crate) classes: BTreeMap<String, u64>,
+    pub(crate) lost_ring: u64,
+    pub(crate) delayed: u64,
 }
 
 /// A line and when it was read.

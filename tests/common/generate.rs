@@ -1,16 +1,19 @@
 //! Traffic from generators that nobody here wrote, each bounded in packets and in time.
 
 use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use super::netns::{ATTACKER_LINK, ATTACKER_MAC, HOST_MAC, Lab};
-use super::process::{Running, until};
+use super::netns::{FIRST, Lab, Link};
+use super::process::{Running, finish, succeed, until};
 
 /// Nothing a test starts runs longer than this, whatever it was told to send.
 const LONGEST: Duration = Duration::from_secs(20);
 /// Senders in a flood that is not forged at random: resolvers, time servers, hosts on IPv6.
 const SENDERS: u16 = 64;
+/// Names that the name server knows: as many as one zone's last octet holds with room to spare.
+const NAMES: u8 = 200;
 /// A hop count that no stack starts with and many paths end with.
 const TTL: u8 = 57;
 
@@ -22,7 +25,7 @@ impl Frames {
     /// One frame from a source that is different each time.
     fn forged_v4(lab: &Lab, transport: &str) -> Self {
         let network = format!("ipv4(ttl={TTL}, saddr=drnd(), daddr={})", lab.host_v4());
-        Self(frame(&network, transport))
+        Self(frame(&FIRST, &network, transport))
     }
 
     fn forged_v6(lab: &Lab, transport: &str) -> Self {
@@ -30,14 +33,14 @@ impl Frames {
             "ipv6(hoplimit={TTL}, saddr=drnd(), daddr={})",
             lab.host_v6()
         );
-        Self(frame(&network, transport))
+        Self(frame(&FIRST, &network, transport))
     }
 
     /// One frame from each of many fixed senders.
     fn from_senders(transport: impl Fn(u16) -> (String, String)) -> Self {
         let frames = (1..=SENDERS)
             .map(transport)
-            .map(|(network, transport)| frame(&network, &transport));
+            .map(|(network, transport)| frame(&FIRST, &network, &transport));
         Self(frames.collect())
     }
 
@@ -67,7 +70,15 @@ impl Frames {
 
     /// Small datagrams to one port.
     pub(crate) fn udp(lab: &Lab) -> Self {
-        Self::forged_v4(lab, "udp(sp=drnd(1024, 65535), dp=9000), fill('B', 18)")
+        Self::udp_on(lab, &FIRST)
+    }
+
+    /// Small datagrams to one port of the host's address on `link`.
+    pub(crate) fn udp_on(lab: &Lab, link: &Link) -> Self {
+        let host = lab.host_v4_on(link);
+        let network = format!("ipv4(ttl={TTL}, saddr=drnd(), daddr={host})");
+        let transport = "udp(sp=drnd(1024, 65535), dp=9000), fill('B', 18)";
+        Self(frame(link, &network, transport))
     }
 
     /// Small datagrams to one port over IPv6.
@@ -115,6 +126,17 @@ impl Frames {
 /// Sends exactly `packets` of `frames` with a pause of `pause_micros` and the cost of a send between two. (Its own
 /// `--rate` would send each second's packets in one burst.)
 pub(crate) fn trafgen(lab: &Lab, frames: &Frames, packets: u64, pause_micros: u64) -> Running {
+    trafgen_on(lab, &FIRST, frames, packets, pause_micros)
+}
+
+/// [`trafgen`] over `link`, which the frames must have been made for.
+pub(crate) fn trafgen_on(
+    lab: &Lab,
+    link: &Link,
+    frames: &Frames,
+    packets: u64,
+    pause_micros: u64,
+) -> Running {
     static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
     let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let config = lab
@@ -128,7 +150,7 @@ pub(crate) fn trafgen(lab: &Lab, frames: &Frames, packets: u64, pause_micros: u6
         .arg(config);
     command.args([
         "--out",
-        ATTACKER_LINK,
+        link.attacker,
         "--num",
         &packets.to_string(),
         "--gap",
@@ -145,7 +167,7 @@ pub(crate) fn hping3(lab: &Lab, flags: &[&str], packets: u64, pause_micros: u64)
             "-q",
             "-n",
             "-I",
-            ATTACKER_LINK,
+            FIRST.attacker,
             "-c",
             &packets.to_string(),
             "-i",
@@ -154,6 +176,97 @@ pub(crate) fn hping3(lab: &Lab, flags: &[&str], packets: u64, pause_micros: u64)
         .args(flags)
         .arg(lab.host_v4());
     Running::quietly(&mut command)
+}
+
+/// What `victim` received in `capture`, as a file that plays into the lab: to the host's addresses, with its checksums
+/// made right again.
+pub(crate) fn redirected(lab: &Lab, capture: &Path, victim: &str) -> PathBuf {
+    let received = lab.scratch.path().join("received.pcap");
+    let redirected = lab.scratch.path().join("redirected.pcap");
+    let mut command = Command::new("tcpdump");
+    command.arg("-r").arg(capture).arg("-w").arg(&received);
+    command.args(["-Z", "root"]);
+    succeed(
+        command.arg(format!("ip and dst host {victim}")),
+        Duration::from_secs(20),
+    );
+    let mut command = Command::new("tcprewrite");
+    command.args([
+        &format!("--dstipmap={victim}/32:{}/32", lab.host_v4()),
+        &format!("--enet-dmac={}", FIRST.host_mac),
+        &format!("--enet-smac={}", FIRST.attacker_mac),
+    ]);
+    command
+        .arg(format!("--infile={}", received.display()))
+        .arg(format!("--outfile={}", redirected.display()));
+    succeed(&mut command, Duration::from_secs(20));
+    redirected
+}
+
+/// Plays `capture` at the speed it was recorded at, `times` times with `pause_millis` in between.
+pub(crate) fn tcpreplay(lab: &Lab, capture: &Path, times: u32, pause_millis: u32) -> Running {
+    let mut command = bounded(lab, "tcpreplay");
+    command
+        .args(["--quiet", "--intf1", FIRST.attacker])
+        .args(["--loop", &times.to_string()])
+        .args(["--loopdelay-ms", &pause_millis.to_string()])
+        .arg(capture);
+    Running::quietly(&mut command)
+}
+
+/// A name server on the host's port 53 with two hundred names in example.com, listening once this returns.
+pub(crate) fn knot(lab: &Lab) -> Running {
+    let directory = lab.scratch.path().join("knot");
+    std::fs::create_dir_all(&directory).expect("a directory for knot can be made");
+    let mut zone = String::from(
+        "$ORIGIN example.com.\n@ 3600 SOA ns admin 1 3600 900 604800 300\n@ 3600 NS ns\nns 3600 A 192.0.2.1\n",
+    );
+    for n in 1..=NAMES {
+        let _ = writeln!(zone, "host{n} 3600 A 192.0.2.{n}");
+    }
+    let zone = lab.scratch.write("example.com.zone", &zone);
+    let config = format!(
+        "server:\n    rundir: \"{at}\"\n    user: root\n    listen: 0.0.0.0@53\n    udp-workers: 1\n    \
+         tcp-workers: 1\n    background-workers: 1\n\
+         database:\n    storage: \"{at}\"\n\
+         zone:\n  - domain: example.com\n    file: \"{zone}\"\n    zonefile-sync: -1\n",
+        at = directory.display(),
+        zone = zone.display(),
+    );
+    let config = lab.scratch.write("knot.conf", &config);
+    let mut running = Running::quietly(lab.host("knotd").arg("-c").arg(config));
+    let answers = || -> bool {
+        let said = finish(&mut queries(lab, 10, 1), LONGEST).stdout;
+        completed(&said) > 0
+    };
+    assert!(
+        until(Duration::from_secs(10), answers) && running.ended().is_none(),
+        "knot answers on the host"
+    );
+    running
+}
+
+/// dnsperf asking the host's name server `per_second` names a second for so many `seconds`.
+pub(crate) fn queries(lab: &Lab, per_second: u32, seconds: u32) -> Command {
+    let names: String = (1..=NAMES)
+        .map(|n| format!("host{n}.example.com A\n"))
+        .collect();
+    let names = lab.scratch.write("names", &names);
+    let mut command = bounded(lab, "dnsperf");
+    command
+        .args(["-s", &lab.host_v4(), "-c", "20"])
+        .args(["-Q", &per_second.to_string(), "-l", &seconds.to_string()])
+        .arg("-d")
+        .arg(names);
+    command
+}
+
+/// How many queries were answered, by what dnsperf says at its end.
+pub(crate) fn completed(said: &str) -> u64 {
+    said.lines()
+        .find_map(|line| line.trim().strip_prefix("Queries completed:"))
+        .and_then(|rest| rest.split_whitespace().next()?.parse().ok())
+        .unwrap_or(0)
 }
 
 /// A web server on the host's port 80, answering once this returns.
@@ -273,8 +386,9 @@ fn bounded(lab: &Lab, program: &str) -> Command {
     command
 }
 
-fn frame(network: &str, transport: &str) -> String {
-    format!("{{ eth(da={HOST_MAC}, sa={ATTACKER_MAC}), {network}, {transport} }}\n")
+fn frame(link: &Link, network: &str, transport: &str) -> String {
+    let (host, attacker) = (link.host_mac, link.attacker_mac);
+    format!("{{ eth(da={host}, sa={attacker}), {network}, {transport} }}\n")
 }
 
 fn bytes(payload: &[u8]) -> String {

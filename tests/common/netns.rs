@@ -13,14 +13,40 @@ use rustix::process::{Pid, Signal, geteuid, kill_process};
 
 use super::process::{Scratch, finish, succeed};
 
-/// The attacker's end of the veth pair.
-pub(crate) const ATTACKER_LINK: &str = "atk0";
-/// The host's end of the veth pair.
-pub(crate) const HOST_LINK: &str = "host0";
-/// The attacker's hardware address: locally administered, so nobody else's.
-pub(crate) const ATTACKER_MAC: &str = "02:00:00:00:00:01";
-/// The host's hardware address.
-pub(crate) const HOST_MAC: &str = "02:00:00:00:00:02";
+/// The host's end of the first veth pair.
+pub(crate) const HOST_LINK: &str = FIRST.host;
+
+/// A veth pair between attacker and host. Hardware addresses are locally administered, so nobody else's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Link {
+    /// The attacker's end.
+    pub(crate) attacker: &'static str,
+    /// The attacker's hardware address.
+    pub(crate) attacker_mac: &'static str,
+    /// The host's end.
+    pub(crate) host: &'static str,
+    /// The host's hardware address.
+    pub(crate) host_mac: &'static str,
+    /// The second number of its IPv4 addresses.
+    network: u8,
+}
+
+/// The link every lab has.
+pub(crate) const FIRST: Link = Link {
+    attacker: "atk0",
+    attacker_mac: "02:00:00:00:00:01",
+    host: "host0",
+    host_mac: "02:00:00:00:00:02",
+    network: 99,
+};
+/// The link that [`Lab::add_second`] makes, for IPv4 alone.
+pub(crate) const SECOND: Link = Link {
+    attacker: "atk1",
+    attacker_mac: "02:00:00:00:00:03",
+    host: "host1",
+    host_mac: "02:00:00:00:00:04",
+    network: 98,
+};
 
 /// How long setting a namespace up may take: each step is one system call behind a small program.
 const SETUP: Duration = Duration::from_secs(10);
@@ -89,27 +115,10 @@ impl Lab {
         };
         ip(&["netns", "add", &lab.attacker]);
         ip(&["netns", "add", &lab.host]);
-        ip(&[
-            "link",
-            "add",
-            ATTACKER_LINK,
-            "netns",
-            &lab.attacker,
-            "address",
-            ATTACKER_MAC,
-            "type",
-            "veth",
-            "peer",
-            "name",
-            HOST_LINK,
-            "netns",
-            &lab.host,
-            "address",
-            HOST_MAC,
-        ]);
+        lab.join(&FIRST);
         lab.configure(
             &lab.attacker,
-            ATTACKER_LINK,
+            FIRST.attacker,
             [&lab.attacker_v4(), &lab.attacker_v6()],
             offload,
         );
@@ -121,6 +130,48 @@ impl Lab {
         );
         lab.know_each_other();
         lab
+    }
+
+    /// A second link beside the first.
+    pub(crate) fn add_second(&self) {
+        self.join(&SECOND);
+        for (namespace, link, number) in [
+            (&self.attacker, SECOND.attacker, 1),
+            (&self.host, SECOND.host, 2),
+        ] {
+            let settings = [
+                format!("net.ipv4.conf.{link}.rp_filter=0"),
+                format!("net.ipv6.conf.{link}.disable_ipv6=1"),
+            ];
+            succeed(
+                in_namespace(namespace, "sysctl").arg("-qw").args(settings),
+                SETUP,
+            );
+            let address = format!("{}/24", self.address_on(&SECOND, number));
+            ip(&["-n", namespace, "address", "add", &address, "dev", link]);
+            ip(&["-n", namespace, "link", "set", link, "up"]);
+        }
+    }
+
+    fn join(&self, link: &Link) {
+        ip(&[
+            "link",
+            "add",
+            link.attacker,
+            "netns",
+            &self.attacker,
+            "address",
+            link.attacker_mac,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            link.host,
+            "netns",
+            &self.host,
+            "address",
+            link.host_mac,
+        ]);
     }
 
     fn configure(&self, namespace: &str, link: &str, addresses: [&str; 2], offload: Offload) {
@@ -175,14 +226,14 @@ impl Lab {
         for (namespace, link, mac, peers) in [
             (
                 attacker,
-                ATTACKER_LINK,
-                HOST_MAC,
+                FIRST.attacker,
+                FIRST.host_mac,
                 [self.host_v4(), self.host_v6()],
             ),
             (
                 host,
                 HOST_LINK,
-                ATTACKER_MAC,
+                FIRST.attacker_mac,
                 [self.attacker_v4(), self.attacker_v6()],
             ),
         ] {
@@ -227,12 +278,21 @@ impl Lab {
 
     /// The attacker's IPv4 address.
     pub(crate) fn attacker_v4(&self) -> String {
-        format!("10.99.{}.1", self.number)
+        self.address_on(&FIRST, 1)
     }
 
     /// The host's IPv4 address.
     pub(crate) fn host_v4(&self) -> String {
-        format!("10.99.{}.2", self.number)
+        self.host_v4_on(&FIRST)
+    }
+
+    /// The host's IPv4 address on `link`.
+    pub(crate) fn host_v4_on(&self, link: &Link) -> String {
+        self.address_on(link, 2)
+    }
+
+    fn address_on(&self, link: &Link, end: u8) -> String {
+        format!("10.{}.{}.{end}", link.network, self.number)
     }
 
     /// The attacker's IPv6 address.
@@ -271,10 +331,15 @@ impl Lab {
         command
     }
 
-    /// The counters of the host's end of the link.
+    /// The counters of the host's end of the first link.
     pub(crate) fn host_counters(&self) -> LinkCounters {
+        self.host_counters_on(&FIRST)
+    }
+
+    /// The counters of the host's end of `link`.
+    pub(crate) fn host_counters_on(&self, link: &Link) -> LinkCounters {
         let said = succeed(
-            Command::new("ip").args(["-n", &self.host, "-j", "-s", "link", "show", HOST_LINK]),
+            Command::new("ip").args(["-n", &self.host, "-j", "-s", "link", "show", link.host]),
             SETUP,
         );
         let links: serde_json::Value = serde_json::from_str(&said).expect("ip writes JSON");

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ftagent::clock::Timestamp;
 use rustix::process::Signal;
 
-use super::netns::{HOST_LINK, Lab};
+use super::netns::{FIRST, Lab, Link};
 use super::process::{Lines, Running, finish, until};
 
 /// Bytes kept of each packet: every header and the first payload bytes that name a service.
@@ -27,15 +27,20 @@ pub(crate) struct Recording {
 }
 
 impl Recording {
-    /// Starts recording both directions of the host's link.
+    /// Starts recording both directions of the host's first link.
     pub(crate) fn start(lab: &Lab) -> Self {
-        let file = lab.scratch.path().join("recorded.pcap");
+        Self::start_on(lab, &FIRST)
+    }
+
+    /// Starts recording both directions of the host's end of `link`.
+    pub(crate) fn start_on(lab: &Lab, link: &Link) -> Self {
+        let file = lab.scratch.path().join(format!("{}.pcap", link.host));
         let mut command = lab.host("tcpdump");
         command
             .args([
                 "-n",
                 "-i",
-                HOST_LINK,
+                link.host,
                 "-s",
                 SNAPLEN,
                 "-B",
@@ -93,21 +98,48 @@ impl Recorded {
 
     /// When the first packet that `filter` matches was seen.
     pub(crate) fn first(&self, filter: &str) -> Timestamp {
-        let mut command = Command::new("tcpdump");
-        command
-            .args(["-nn", "-tt", "-c", "1", "-r"])
-            .arg(&self.file)
-            .arg(filter);
-        let said = finish(&mut command, PATIENCE).stdout;
-        let (seconds, micros) = said
-            .split_whitespace()
-            .next()
-            .and_then(|stamp| stamp.split_once('.'))
-            .unwrap_or_else(|| panic!("no packet matches {filter:?} in {}", self.file.display()));
-        let seconds: u64 = seconds.parse().expect("tcpdump -tt prints seconds");
-        let micros: u64 = micros
-            .parse()
-            .expect("tcpdump -tt prints six digits of microseconds");
-        Timestamp::from_seconds(seconds).plus_nanos(micros * 1_000)
+        self.times(filter, &["-c", "1"])
+            .first()
+            .copied()
+            .unwrap_or_else(|| panic!("no packet matches {filter:?} in {}", self.file.display()))
     }
+
+    /// When each packet that `filter` matches was seen.
+    pub(crate) fn all(&self, filter: &str) -> Vec<Timestamp> {
+        self.times(filter, &[])
+    }
+
+    fn times(&self, filter: &str, options: &[&str]) -> Vec<Timestamp> {
+        let mut command = Command::new("tcpdump");
+        // -q: one line a packet, whatever is in it.
+        command.args(["-nn", "-q", "-tt"]).args(options);
+        command.arg("-r").arg(&self.file).arg(filter);
+        let said = finish(&mut command, PATIENCE).stdout;
+        said.lines().filter_map(stamp).collect()
+    }
+}
+
+/// The most packets, seen at `times`, in any span of one second.
+pub(crate) fn peak_pps(mut times: Vec<Timestamp>) -> u64 {
+    times.sort_unstable();
+    let mut first = 0;
+    let mut most = 0;
+    for (last, at) in times.iter().enumerate() {
+        while times
+            .get(first)
+            .is_some_and(|began| at.millis_since(*began) >= 1_000)
+        {
+            first += 1;
+        }
+        most = most.max(last + 1 - first);
+    }
+    u64::try_from(most).expect("a recording is bounded")
+}
+
+/// The time that a line of `tcpdump -tt` begins with; a line that goes on about a packet begins with none.
+fn stamp(line: &str) -> Option<Timestamp> {
+    let (seconds, micros) = line.split_whitespace().next()?.split_once('.')?;
+    let seconds: u64 = seconds.parse().ok()?;
+    let micros: u64 = micros.parse().ok()?;
+    Some(Timestamp::from_seconds(seconds).plus_nanos(micros * 1_000))
 }

@@ -1,0 +1,84 @@
+//! From a capture file to incidents: what `ftagent replay` does, with the file in memory.
+
+mod common;
+
+use std::hint::black_box;
+use std::io::Cursor;
+
+use common::cpu::{self, CpuTime};
+use common::traffic::{self, LINE_RATE_WINDOW, Senders, Traffic};
+use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
+use ftagent::agent::{self, ReplaySettings, Summary};
+use ftagent::capture::replay::CaptureReader;
+use ftagent::capture::{Capture, PacketSource};
+use ftagent::count;
+use ftagent::engine::{Engine, Settings};
+
+/// Windows in a file.
+const WINDOWS: usize = 2;
+
+fn open(file: &[u8]) -> CaptureReader<Cursor<&[u8]>> {
+    CaptureReader::new(Cursor::new(file), "memory").expect("what was written can be read")
+}
+
+/// Reads every frame and does nothing with it.
+fn read(file: &[u8]) -> u64 {
+    let (mut reader, mut packets) = (open(file), 0);
+    while let Ok(Capture::Frame(frame)) = reader.next() {
+        black_box(frame);
+        packets += 1;
+    }
+    packets
+}
+
+fn replay(file: &[u8]) -> Summary {
+    let settings = ReplaySettings {
+        classify: traffic::host(),
+        count: count::Settings::default(),
+        warmup_seconds: 0,
+    };
+    let mut engine = Engine::new(Settings::default(), None);
+    let mut events = 0;
+    let (summary, ended) = agent::replay(&mut open(file), &settings, &mut engine, &mut |outcome| {
+        events += outcome.events.len();
+    });
+    assert!(ended.is_ok(), "the file is whole");
+    black_box(events);
+    summary
+}
+
+fn benches(c: &mut Criterion<CpuTime>) {
+    let mut group = c.benchmark_group("replay");
+    group.sampling_mode(SamplingMode::Flat).sample_size(10);
+    let floods = [
+        (
+            "syn_random_v4",
+            Traffic::syn_flood(LINE_RATE_WINDOW, Senders::Random),
+        ),
+        ("mixed", Traffic::mixed(LINE_RATE_WINDOW / 4)),
+    ];
+    for (name, mut traffic) in floods {
+        let mut file = Vec::new();
+        let frames = WINDOWS * traffic.len();
+        traffic
+            .write_pcap(frames, &mut file)
+            .expect("memory can be written");
+        let packets = frames as u64;
+        assert_eq!(replay(&file).packets, packets);
+        group.throughput(Throughput::Elements(packets));
+        group.bench_function(format!("{name}/read"), |b| {
+            b.iter(|| read(black_box(&file)))
+        });
+        group.bench_function(format!("{name}/incidents"), |b| {
+            b.iter(|| replay(black_box(&file)))
+        });
+    }
+    group.finish();
+}
+
+criterion_group! {
+    name = all;
+    config = cpu::criterion();
+    targets = benches
+}
+criterion_main!(all);

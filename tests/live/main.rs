@@ -1,0 +1,27 @@
+//! The agent on a live link: real generators in network namespaces made here, real clients, and what it says of them.
+//!
+//! Every flood goes through the same steps: tcpdump and the agent watch the host's end of a veth pair, a generator that
+//! nobody here wrote sends from the other end, and exactly one incident of the right name must open and resolve. The
+//! time from the first attack packet to the event is measured twice: by the agent, and by tcpdump's time stamp against
+//! the arrival of the line. The recording is then replayed, and must say the same.
+//!
+//! Run alone, with `--nocapture` to see the delays: `cargo test --test live -- --nocapture`.
+
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on says so by panicking"
+)]
+#![expect(
+    clippy::print_stdout,
+    reason = "delays and figures are for people to read"
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod corpus;
+mod counters;
+mod floods;
+mod quiet;
+mod service;
+mod story;

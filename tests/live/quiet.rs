@@ -1,0 +1,93 @@
+//! Ordinary traffic and none: no incident.
+
+use std::time::Duration;
+
+use crate::common::agent::Agent;
+use crate::common::event::told;
+use crate::common::generate;
+use crate::common::netns::{Lab, Offload};
+use crate::common::process::finish;
+use crate::story::{ENDS, seconds, silent};
+
+#[test]
+fn an_idle_link_is_silent_and_its_seconds_are_told() {
+    let Some(lab) = Lab::new(Offload::Default, &[]) else {
+        return;
+    };
+    let agent = Agent::start(&lab, &["--threshold-pps", "20", "--seconds"]);
+    std::thread::sleep(Duration::from_secs(5));
+    let seen = agent.stop();
+    assert!(
+        seen.iter().all(|seen| seen.event.incident().is_none()),
+        "{}",
+        told(&seen)
+    );
+    // Windows close by the clock when no packet comes: four whole seconds lie within five.
+    assert!(
+        seconds(&seen).count() >= 4,
+        "silence is told as seconds of zero:\n{}",
+        told(&seen)
+    );
+    assert!(
+        seconds(&seen).all(|second| second.pps <= 5),
+        "{}",
+        told(&seen)
+    );
+}
+
+#[test]
+fn a_download_below_the_limit_is_silent() {
+    download(Offload::Off, 10_000);
+}
+
+#[test]
+fn a_download_in_merged_frames_is_silent() {
+    // One frame of up to 64 KiB stands for forty packets, and the interface counts frames.
+    download(Offload::Default, 100);
+}
+
+/// Two hundred megabits a second into the host, under limits of five times that.
+fn download(offload: Offload, at_least_pps: u64) {
+    let Some(lab) = Lab::new(offload, &["iperf3", "ss"]) else {
+        return;
+    };
+    let _server = generate::iperf3_server(&lab);
+    let limits = ["--threshold-pps", "100000", "--threshold-bps", "1000000000"];
+    silent("download", &lab, &limits, at_least_pps, || {
+        let mut client = generate::iperf3_download(&lab, 200, 4);
+        let done = finish(&mut client, Duration::from_secs(20));
+        assert_eq!(done.code, Some(0), "iperf3: {}{}", done.stdout, done.stderr);
+    });
+}
+
+#[test]
+fn hundreds_of_clients_below_the_limit_are_silent() {
+    let Some(lab) = Lab::new(Offload::Default, &["nginx", "wrk", "ab", "curl"]) else {
+        return;
+    };
+    let _server = generate::nginx(&lab);
+    silent(
+        "web clients",
+        &lab,
+        &["--threshold-pps", "400000"],
+        1_000,
+        || {
+            generate::wrk(&lab, 300, 2).wait(ENDS);
+            generate::ab(&lab, 2_000, 100).wait(ENDS);
+        },
+    );
+}
+
+#[test]
+fn a_name_server_below_the_limit_is_silent() {
+    let Some(lab) = Lab::new(Offload::Default, &["knotd", "dnsperf"]) else {
+        return;
+    };
+    let _server = generate::knot(&lab);
+    let limits = ["--threshold-pps", "10000", "--threshold-bps", "100000000"];
+    silent("names asked for", &lab, &limits, 1_000, || {
+        let done = finish(&mut generate::queries(&lab, 2_000, 4), ENDS);
+        let answered = generate::completed(&done.stdout);
+        assert!(answered >= 4_000, "dnsperf: {}{}", done.stdout, done.stderr);
+    });
+}

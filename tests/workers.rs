@@ -1,0 +1,302 @@
+//! One worker or four: the windows of several meters, merged, lead to the same events as those of one.
+//!
+//! The kernel keeps a flow on one worker (`PACKET_FANOUT_HASH`): its hash takes addresses, protocol and ports in either
+//! order, and the addresses alone where there are no ports to be found, as in every fragment.
+
+#![expect(
+    clippy::expect_used,
+    reason = "a test that fails loudly is what is wanted here"
+)]
+
+#[allow(dead_code, reason = "shared with the benches, which use more of it")]
+#[path = "../benches/common/traffic.rs"]
+mod traffic;
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use ftagent::capture::replay::CaptureReader;
+use ftagent::capture::{Capture, Frame, LinkType, PacketSource};
+use ftagent::classify::{
+    Classifier, Fragment, Sample, Settings, TrafficClass, Undecodable, Vantage,
+};
+use ftagent::count::{self, Meter, Seeded, Tally, WINDOWS_PER_SECOND, Window, WindowIndex};
+use ftagent::detect::limits::{SetBy, SetLimit};
+use ftagent::engine::{self, Engine};
+use traffic::{BEGINNING, HOST_V4, Senders, Traffic};
+
+const WORKERS: usize = 4;
+
+/// A stretch without packets is no longer stepped through after a minute of it.
+const LONGEST_SILENCE: u64 = 60 * WINDOWS_PER_SECOND;
+
+/// Which worker a packet goes to.
+type Split = fn(u64, &Sample) -> usize;
+
+/// As the kernel does it: packets of a flow, both ways, meet the same worker.
+fn by_flow(_: u64, sample: &Sample) -> usize {
+    let hash = Seeded::new(77);
+    let end = |address| match address {
+        IpAddr::V4(v4) => hash.wide(v4.to_ipv6_mapped().to_bits()),
+        IpAddr::V6(v6) => hash.wide(v6.to_bits()),
+    };
+    let ends = end(sample.source) ^ end(sample.destination);
+    let ports =
+        if sample.fragment == Fragment::Whole && (sample.class.is_tcp() || sample.class.is_udp()) {
+            hash.word(sample.source_port.into()) ^ hash.word(sample.destination_port.into())
+        } else {
+            0
+        };
+    worker(hash.pair(ends, ports ^ u64::from(sample.protocol)))
+}
+
+/// As no kernel does it, but a network card may: whoever comes next.
+fn round_robin(nth: u64, _: &Sample) -> usize {
+    worker(nth)
+}
+
+fn alone(_: u64, _: &Sample) -> usize {
+    0
+}
+
+fn worker(number: u64) -> usize {
+    usize::try_from(number % WORKERS as u64).expect("four fit")
+}
+
+/// A frame of its own.
+struct Owned {
+    at: ftagent::clock::Timestamp,
+    link: LinkType,
+    wire_bytes: u32,
+    data: Vec<u8>,
+}
+
+impl Owned {
+    fn of(frame: &Frame<'_>) -> Self {
+        Self {
+            at: frame.at,
+            link: frame.link,
+            wire_bytes: frame.wire_bytes,
+            data: frame.data.to_vec(),
+        }
+    }
+
+    fn frame(&self) -> Frame<'_> {
+        Frame {
+            at: self.at,
+            link: self.link,
+            wire_bytes: self.wire_bytes,
+            data: &self.data,
+        }
+    }
+}
+
+/// Some traffic, whom it is about, and a limit it may cross.
+struct Scene {
+    name: String,
+    frames: Vec<Owned>,
+    host: IpAddr,
+    limit_pps: Option<u64>,
+}
+
+/// What came of a scene: every event as text, and everything that was counted.
+#[derive(Debug)]
+struct Told {
+    events: Vec<String>,
+    inbound: Tally,
+    outbound: Tally,
+    undecodable: [u64; Undecodable::COUNT],
+    foreign: u64,
+    late: u64,
+}
+
+fn run(scene: &Scene, split: Split) -> Told {
+    let classifier = Classifier::new(Settings {
+        vantage: Vantage::Hosts(vec![scene.host.into()]),
+        tunnel_peers: Vec::new(),
+    });
+    let first = WindowIndex::of(scene.frames.first().expect("there are frames").at);
+    let settings = count::Settings::default();
+    let mut meters: Vec<_> = (0..WORKERS)
+        .map(|_| Meter::new(settings.clone(), first))
+        .collect();
+    let mut engine_settings = engine::Settings::default();
+    engine_settings.detect.limits.set_pps = scene.limit_pps.map(|value| SetLimit {
+        value,
+        by: SetBy::Local,
+    });
+    let mut engine = Engine::new(engine_settings, None);
+    let mut told = Told {
+        events: Vec::new(),
+        inbound: Tally::default(),
+        outbound: Tally::default(),
+        undecodable: [0; Undecodable::COUNT],
+        foreign: 0,
+        late: 0,
+    };
+    let mut close = |meters: &mut [Meter], next: WindowIndex| {
+        let mut windows = meters
+            .iter_mut()
+            .map(|meter| meter.close(next, Box::new(Window::new(next, settings.seed))));
+        let mut all = windows.next().expect("there is a worker");
+        windows.for_each(|window| all.merge(&window));
+        told.inbound.merge(&all.inbound);
+        told.outbound.merge(&all.outbound);
+        told.foreign += all.foreign;
+        told.late += all.late;
+        for (sum, count) in told.undecodable.iter_mut().zip(&all.undecodable) {
+            *sum += count;
+        }
+        let outcome = engine.step(&all, None, all.index.end());
+        let events = outcome.events.iter().map(|event| format!("{event:?}"));
+        told.events.extend(events);
+        if let Some(second) = outcome.second {
+            told.events.push(format!(
+                "{:?} {:?}",
+                second.inbound_ends, second.outbound_ends
+            ));
+        }
+    };
+    let mut open = first;
+    for (nth, owned) in (0..).zip(&scene.frames) {
+        let frame = owned.frame();
+        let target = WindowIndex::of(frame.at);
+        let steps = target.since(open).min(LONGEST_SILENCE);
+        for left in (0..steps).rev() {
+            open = if left == 0 { target } else { open.next() };
+            close(&mut meters, open);
+        }
+        let classified = classifier.classify(&frame);
+        let at = classified.as_ref().map_or(0, |sample| split(nth, sample));
+        let meter = meters.get_mut(at).expect("there are four");
+        match classified {
+            Ok(sample) => meter.count(&sample),
+            Err(reason) => meter.refuse(frame.at, reason),
+        }
+    }
+    for _ in 0..15 * WINDOWS_PER_SECOND {
+        open = open.next();
+        close(&mut meters, open);
+    }
+    let last = engine.finish();
+    told.events
+        .extend(last.events.iter().map(|event| format!("{event:?}")));
+    told
+}
+
+fn recorded() -> Vec<Scene> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+    let manifest =
+        std::fs::read_to_string(folder.join("manifest.tsv")).expect("there is a manifest");
+    let scenes: Vec<_> = manifest
+        .lines()
+        .skip(1)
+        .filter_map(|line| {
+            let columns: Vec<_> = line.split('\t').collect();
+            let [file, victim, _, _, peak_pps, ..] = columns.as_slice() else {
+                return None;
+            };
+            let peak_pps: u64 = peak_pps.parse().ok()?;
+            Some(Scene {
+                name: (*file).to_owned(),
+                frames: read(folder.join(file)),
+                host: victim.parse().ok()?,
+                limit_pps: Some((peak_pps / 3).max(20)),
+            })
+        })
+        .collect();
+    assert!(scenes.len() > 20, "only {} captures", scenes.len());
+    scenes
+}
+
+fn read(path: PathBuf) -> Vec<Owned> {
+    let mut reader = CaptureReader::open(&path).expect("the project's captures can be read");
+    let mut frames = Vec::new();
+    while let Ok(Capture::Frame(frame)) = reader.next() {
+        frames.push(Owned::of(&frame));
+    }
+    frames
+}
+
+/// Floods of 400,000 packets a second on a server that is not idle, by the rules of a fresh agent.
+fn generated() -> Vec<Scene> {
+    const FLOOD: usize = 20_000;
+    const FLOOD_WINDOWS: u64 = 15;
+    let kinds = [
+        ("SYN", Traffic::syn_flood(FLOOD, Senders::Random)),
+        ("SYN of a few", Traffic::syn_flood(FLOOD, Senders::Few(300))),
+        ("UDP", Traffic::udp_flood(FLOOD, Senders::Random)),
+        ("fragments", Traffic::fragments(FLOOD, Senders::Few(300))),
+        ("sessions", Traffic::sessions(FLOOD)),
+        ("tunnels", Traffic::tunnelled(&Traffic::mixed(FLOOD))),
+    ];
+    let usual = Traffic::mixed(100);
+    let scene = |(name, mut flood): (&str, Traffic)| {
+        let mut frames = Vec::new();
+        let mut window = WindowIndex::of(BEGINNING);
+        for nth in 0..60 + FLOOD_WINDOWS {
+            frames.extend(usual.frames(window).map(|frame| Owned::of(&frame)));
+            if nth >= 60 {
+                flood.renew_sources();
+                frames.extend(flood.frames(window).map(|frame| Owned::of(&frame)));
+            }
+            window = window.next();
+        }
+        Scene {
+            name: name.to_owned(),
+            frames,
+            host: IpAddr::V4(HOST_V4),
+            limit_pps: None,
+        }
+    };
+    kinds.into_iter().map(scene).collect()
+}
+
+#[test]
+fn four_workers_tell_the_same_events_as_one() {
+    for scene in recorded().into_iter().chain(generated()) {
+        let (one, four) = (run(&scene, alone), run(&scene, by_flow));
+        assert_eq!(one.inbound, four.inbound, "{}", scene.name);
+        assert_eq!(one.outbound, four.outbound, "{}", scene.name);
+        assert_eq!(one.undecodable, four.undecodable, "{}", scene.name);
+        assert_eq!(
+            (one.foreign, one.late),
+            (four.foreign, four.late),
+            "{}",
+            scene.name
+        );
+        assert_eq!(one.events, four.events, "{}", scene.name);
+        if scene.limit_pps.is_none() {
+            assert!(
+                one.events.iter().any(|event| event.starts_with("Opened")),
+                "{}",
+                scene.name
+            );
+        }
+    }
+}
+
+#[test]
+fn whatever_can_be_added_up_is_the_same_when_packets_come_to_anyone() {
+    for scene in recorded().into_iter().chain(generated()) {
+        let (one, four) = (run(&scene, alone), run(&scene, round_robin));
+        assert_eq!(one.inbound.frames, four.inbound.frames, "{}", scene.name);
+        assert_eq!(one.inbound.lengths, four.inbound.lengths, "{}", scene.name);
+        assert_eq!(one.outbound.frames, four.outbound.frames, "{}", scene.name);
+        assert_eq!(one.undecodable, four.undecodable, "{}", scene.name);
+        assert_eq!(
+            (one.foreign, one.late),
+            (four.foreign, four.late),
+            "{}",
+            scene.name
+        );
+        for class in TrafficClass::ALL {
+            assert_eq!(
+                one.inbound.class(class),
+                four.inbound.class(class),
+                "{} {class:?}",
+                scene.name
+            );
+        }
+    }
+}
