@@ -5,6 +5,7 @@ mod common;
 use std::hint::black_box;
 use std::io::Cursor;
 
+use common::cpu::{self, CpuTime};
 use common::traffic::{self, LINE_RATE_WINDOW, Senders, Traffic};
 use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use ftagent::agent::{self, ReplaySettings, Summary};
@@ -46,7 +47,7 @@ fn replay(file: &[u8]) -> Summary {
     summary
 }
 
-fn benches(c: &mut Criterion) {
+fn benches(c: &mut Criterion<CpuTime>) {
     let mut group = c.benchmark_group("replay");
     group.sampling_mode(SamplingMode::Flat).sample_size(10);
     let floods = [
@@ -58,10 +59,11 @@ fn benches(c: &mut Criterion) {
     ];
     for (name, mut traffic) in floods {
         let mut file = Vec::new();
+        let frames = WINDOWS * traffic.len();
         traffic
-            .write_pcap(WINDOWS, &mut file)
+            .write_pcap(frames, &mut file)
             .expect("memory can be written");
-        let packets = WINDOWS * traffic.len() as u64;
+        let packets = frames as u64;
         assert_eq!(replay(&file).packets, packets);
         group.throughput(Throughput::Elements(packets));
         group.bench_function(format!("{name}/read"), |b| {
@@ -74,5 +76,9 @@ fn benches(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(all, benches);
+criterion_group! {
+    name = all;
+    config = cpu::criterion();
+    targets = benches
+}
 criterion_main!(all);

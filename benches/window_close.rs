@@ -5,6 +5,7 @@ mod common;
 
 use std::hint::black_box;
 
+use common::cpu::{self, CpuTime};
 use common::pipeline::Pipeline;
 use common::traffic::{BEGINNING, LINE_RATE_WINDOW, Senders, Traffic};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -31,7 +32,7 @@ fn windows() -> [(&'static str, Box<Window>); 4] {
     ]
 }
 
-fn window_close(c: &mut Criterion) {
+fn window_close(c: &mut Criterion<CpuTime>) {
     let mut group = c.benchmark_group("window_close");
     group.throughput(Throughput::Elements(1)).sample_size(20);
     for (name, mut window) in windows() {
@@ -54,5 +55,9 @@ fn window_close(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, window_close);
+criterion_group! {
+    name = benches;
+    config = cpu::criterion();
+    targets = window_close
+}
 criterion_main!(benches);

@@ -5,6 +5,7 @@
 
 #![expect(
     clippy::expect_used,
+    clippy::panic,
     clippy::print_stdout,
     reason = "a test panics when it cannot go on, and the table of verdicts is for people to read"
 )]

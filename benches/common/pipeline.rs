@@ -44,9 +44,9 @@ impl Pipeline {
     #[inline]
     pub(crate) fn count(&mut self, traffic: &Traffic) {
         for frame in traffic.frames(self.meter.open()) {
-            match self.classifier.classify(&frame) {
-                Ok(sample) => self.meter.count(&sample),
-                Err(reason) => self.meter.refuse(frame.at, reason),
+            match &self.classifier.classify(&frame) {
+                Ok(sample) => self.meter.count(sample),
+                Err(reason) => self.meter.refuse(frame.at, *reason),
             }
         }
     }

@@ -108,9 +108,10 @@ impl Replay<'_> {
             self.advance(frame.at);
         }
         let Some(meter) = &mut self.meter else { return };
-        match self.classifier.classify(frame) {
-            Ok(sample) => meter.count(&sample),
-            Err(reason) => meter.refuse(frame.at, reason),
+        // By reference: moving a sample out of its result would copy it.
+        match &self.classifier.classify(frame) {
+            Ok(sample) => meter.count(sample),
+            Err(reason) => meter.refuse(frame.at, *reason),
         }
     }
 

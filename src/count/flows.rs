@@ -25,7 +25,11 @@ const LN_2: u128 = 2_977_044_472;
 
 /// The inbound flows of one window, as a bitmap of their hashes.
 #[derive(Clone)]
-pub struct FlowBitmap(Bits);
+pub struct FlowBitmap {
+    places: Bits,
+    /// Whether there is no flow in it: known without looking, because an idle host's windows hold none.
+    is_empty: bool,
+}
 
 /// The flows of the last half minute.
 ///
@@ -47,23 +51,30 @@ impl FlowBitmap {
     /// An empty bitmap.
     #[must_use]
     pub fn new() -> Self {
-        Self(Bits::new())
+        Self {
+            places: Bits::new(),
+            is_empty: true,
+        }
     }
 
     /// Marks the flow with this hash.
     #[inline]
     pub fn insert(&mut self, flow_hash: u64) {
-        self.0.set(flow_hash >> (u64::BITS - PLACE_BITS));
+        self.is_empty = false;
+        self.places.set(flow_hash >> (u64::BITS - PLACE_BITS));
     }
 
     /// Forgets every flow.
     pub fn clear(&mut self) {
-        self.0.clear();
+        if !std::mem::replace(&mut self.is_empty, true) {
+            self.places.clear();
+        }
     }
 
     /// Adds the flows another worker saw.
     pub fn merge(&mut self, other: &Self) {
-        self.0.merge(&other.0);
+        self.is_empty &= other.is_empty;
+        self.places.merge(&other.places);
     }
 }
 
@@ -85,11 +96,11 @@ impl FlowHistory {
     /// history and 90 in the fullest. When every free place was hit, the number is the least that explains it.
     pub fn admit(&mut self, second: u64, flows: &FlowBitmap) -> u64 {
         self.age(second);
-        if flows.0.is_empty() {
+        if flows.is_empty {
             return 0;
         }
-        let new = self.count_new(&flows.0);
-        self.current.merge(&flows.0);
+        let new = self.count_new(&flows.places);
+        self.current.merge(&flows.places);
         self.make_room();
         new
     }
@@ -154,10 +165,6 @@ impl Bits {
         }
     }
 
-    fn is_empty(&self) -> bool {
-        self.0.iter().all(|word| *word == 0)
-    }
-
     fn taken(&self) -> u64 {
         self.0.iter().map(|word| u64::from(word.count_ones())).sum()
     }
@@ -189,7 +196,7 @@ impl fmt::Debug for FlowBitmap {
     /// How full it is; the bits would fill pages.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FlowBitmap")
-            .field("places_taken", &self.0.taken())
+            .field("places_taken", &self.places.taken())
             .finish_non_exhaustive()
     }
 }
@@ -413,9 +420,9 @@ mod tests {
             }
             let mut merged = FlowBitmap::new();
             parts.iter().for_each(|part| merged.merge(part));
-            prop_assert_eq!(&merged.0.0, &whole.0.0);
+            prop_assert_eq!(&merged.places.0, &whole.places.0);
             merged.clear();
-            prop_assert_eq!(merged.0.taken(), 0);
+            prop_assert_eq!(merged.places.taken(), 0);
         }
 
         #[test]

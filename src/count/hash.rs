@@ -64,15 +64,15 @@ impl Seeded {
         let ports = u64::from(sample.source_port) << 32
             | u64::from(sample.destination_port) << 16
             | u64::from(sample.protocol);
-        match (sample.source, sample.destination) {
+        match (&sample.source, &sample.destination) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
                 let addresses =
                     u64::from(source.to_bits()) << 32 | u64::from(destination.to_bits());
                 self.pair(addresses, ports)
             }
             (source, destination) => {
-                let source = self.wide(widened(source));
-                let destination = self.wide(widened(destination));
+                let source = self.wide(widened(*source));
+                let destination = self.wide(widened(*destination));
                 self.pair(source ^ ports, destination)
             }
         }

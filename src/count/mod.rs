@@ -353,7 +353,7 @@ impl Window {
             outbound: Tally::default(),
             inbound_ends: Endpoints::new(seed),
             outbound_ends: Endpoints::new(seed),
-            sessions: SessionTally::default(),
+            sessions: SessionTally::new(),
             foreign: 0,
             late: 0,
             undecodable: [0; Undecodable::COUNT],

@@ -94,13 +94,25 @@ impl PortSessions {
     }
 }
 
+/// Ports that one worker may see sessions on in one window: those it knew when the window began, and those that took
+/// their places.
+const TALLIED_PORTS: usize = 2 * PORTS;
+
 /// The sessions of some stretch of time, by port, lowest port first.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionTally {
     ports: Vec<PortSessions>,
 }
 
 impl SessionTally {
+    /// An empty tally with room for what one worker sees.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            ports: Vec::with_capacity(TALLIED_PORTS),
+        }
+    }
+
     /// The ports that have sessions, lowest first; at most 64 for each worker.
     #[must_use]
     pub fn ports(&self) -> &[PortSessions] {
@@ -137,6 +149,12 @@ impl SessionTally {
             }
         };
         self.ports.get_mut(at)
+    }
+}
+
+impl Default for SessionTally {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

@@ -105,9 +105,10 @@ impl Worker {
     #[inline]
     fn frame(&mut self, frame: &Frame<'_>) {
         let at = self.steady.at(frame.at);
-        match self.classifier.classify(&Frame { at, ..*frame }) {
-            Ok(sample) => self.meter.count(&sample),
-            Err(reason) => self.meter.refuse(at, reason),
+        // By reference: moving a sample out of its result would copy it.
+        match &self.classifier.classify(&Frame { at, ..*frame }) {
+            Ok(sample) => self.meter.count(sample),
+            Err(reason) => self.meter.refuse(at, *reason),
         }
     }
 

@@ -71,13 +71,14 @@ impl Compass {
                 }
             }
             (Some(_), LinkSays::Way(direction)) => direction,
-            _ => addresses.map_or(Direction::Foreign, |(source, destination)| {
-                self.by_addresses(source, destination)
-            }),
+            _ => match addresses {
+                Some((source, destination)) => self.by_addresses(source, destination),
+                None => Direction::Foreign,
+            },
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn by_addresses(&self, source: IpAddr, destination: IpAddr) -> Direction {
         if self.ours.contain(destination) {
             Direction::Inbound
@@ -123,7 +124,7 @@ impl Networks {
         prepared
     }
 
-    #[inline]
+    #[inline(always)]
     fn contain(&self, address: IpAddr) -> bool {
         match address {
             IpAddr::V4(address) => self

@@ -73,10 +73,7 @@ impl Classifier {
     /// The reason, when not even an IP header can be read.
     #[inline]
     pub fn classify(&self, frame: &Frame<'_>) -> Result<Sample, Undecodable> {
-        match fast::classify(self, frame) {
-            Some(sample) => Ok(sample),
-            None => self.classify_any(frame),
-        }
+        fast::classify(self, frame, || self.classify_any(frame))
     }
 
     /// The whole way, for frames that the fast walk leaves alone.

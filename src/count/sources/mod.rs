@@ -142,11 +142,12 @@ impl SourceTally {
     }
 
     /// Counts packets. Frames that are not IP have no source and are not counted.
-    #[inline]
+    #[inline(always)]
     pub fn add(&mut self, class: TrafficClass, source: IpAddr, packets: u32) {
         if packets == 0 || class == TrafficClass::NotIp {
             return;
         }
+        // One call a family: an address of either would have to be handed over in memory.
         match source {
             IpAddr::V4(address) => {
                 let hash = address.hash(self.seeded);
