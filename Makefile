@@ -24,9 +24,11 @@ test: ## build and run every test
 	$(CARGO) test --locked --all-targets
 	$(CARGO) test --locked --doc
 
-bench: ## measure the engine
+bench: ## measure the engine and print one table
 	scripts/setup.sh build
+	@mkdir -p $(target_dir) && touch $(target_dir)/bench-began
 	$(CARGO) bench --locked
+	@benches/table.sh $(target_dir) $(target_dir)/bench-began
 
 record: ## record tests/data again from real generators (NAMES=)
 	scripts/setup.sh build test

@@ -20,11 +20,12 @@ use serde_json::Value;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_ftagent");
 
-const PAGES: [&str; 5] = [
+const PAGES: [&str; 6] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
     "tests/data/README.md",
+    "tests/golden/README.md",
     "fuzz/README.md",
 ];
 
@@ -40,13 +41,8 @@ fn page(name: &str) -> String {
     read(&root().join(name))
 }
 
-/// The pages that this checkout has.
-fn pages() -> Vec<(&'static str, String)> {
-    PAGES
-        .into_iter()
-        .filter(|name| root().join(name).exists())
-        .map(|name| (name, page(name)))
-        .collect()
+fn pages() -> [(&'static str, String); PAGES.len()] {
+    PAGES.map(|name| (name, page(name)))
 }
 
 /// Every Rust file of the crate, by its path from `src`.
