@@ -88,6 +88,8 @@ pub struct LiveSource {
     block_millis: u32,
     /// Whether the ring was empty when it was read last, so that the next call waits first.
     drained: bool,
+    /// Whether the interface went down and no frame came since.
+    down: bool,
     losses: [Widened; 3],
 }
 
@@ -122,6 +124,7 @@ impl LiveSource {
             poll_timeout: timespec(settings.poll_millis),
             block_millis: settings.block_millis,
             drained: true,
+            down: false,
             losses: [Widened::default(); 3],
         })
     }
@@ -174,11 +177,18 @@ impl LiveSource {
         })
     }
 
-    /// Waits until the ring has a block for us. False when none came in time, or a signal did.
-    fn wait(&self) -> Result<bool, CaptureError> {
-        let mut descriptors = [PollFd::new(&self.handle, PollFlags::IN)];
-        match poll(&mut descriptors, Some(&self.poll_timeout)) {
-            Ok(ready) => Ok(ready > 0),
+    /// Waits until libpcap should be asked: the ring has a block for us, or the interface is down. False when nothing
+    /// came in time, or a signal did.
+    fn wait(&mut self) -> Result<bool, CaptureError> {
+        let mut descriptor = PollFd::new(&self.handle, PollFlags::IN);
+        let polled = poll(
+            std::slice::from_mut(&mut descriptor),
+            Some(&self.poll_timeout),
+        );
+        // The kernel says so once, and poll(2) no more when the interface is then removed: that only libpcap finds out.
+        self.down |= descriptor.revents().contains(PollFlags::ERR);
+        match polled {
+            Ok(ready) => Ok(ready > 0 || self.down),
             Err(Errno::INTR) => Ok(false),
             Err(errno) => Err(CaptureError::Live {
                 name: self.interface.name.clone(),
@@ -200,12 +210,15 @@ impl PacketSource for LiveSource {
             self.drained = false;
         }
         match self.handle.next_packet() {
-            Ok(packet) => Ok(Capture::Frame(Frame {
-                at: timestamp(packet.header),
-                link: self.link,
-                wire_bytes: packet.header.len,
-                data: packet.data,
-            })),
+            Ok(packet) => {
+                self.down = false;
+                Ok(Capture::Frame(Frame {
+                    at: timestamp(packet.header),
+                    link: self.link,
+                    wire_bytes: packet.header.len,
+                    data: packet.data,
+                }))
+            }
             Err(pcap::Error::TimeoutExpired) => {
                 self.drained = true;
                 Ok(Capture::Idle)

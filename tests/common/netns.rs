@@ -355,6 +355,11 @@ impl Lab {
         }
     }
 
+    /// Takes the host's end of the first link down.
+    pub(crate) fn take_down(&self) {
+        ip(&["-n", &self.host, "link", "set", HOST_LINK, "down"]);
+    }
+
     /// Takes the link away, as if the card were pulled.
     pub(crate) fn remove_link(&self) {
         ip(&["-n", &self.host, "link", "delete", HOST_LINK]);

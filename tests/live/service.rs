@@ -39,8 +39,25 @@ fn an_interface_that_goes_away_ends_the_agent_with_a_clear_line() {
     let Some(lab) = Lab::new(Offload::Default, &[]) else {
         return;
     };
-    let mut agent = Agent::start(&lab, &["--threshold-pps", "1000"]);
+    let agent = Agent::start(&lab, &["--threshold-pps", "1000"]);
     lab.remove_link();
+    assert_link_lost(agent);
+}
+
+#[test]
+fn an_interface_that_goes_down_is_waited_for_until_it_goes_away() {
+    let Some(lab) = Lab::new(Offload::Default, &[]) else {
+        return;
+    };
+    let mut agent = Agent::start(&lab, &["--threshold-pps", "1000"]);
+    lab.take_down();
+    let ended = agent.ends_within(Duration::from_secs(1));
+    assert!(ended.is_none(), "it may come up again: {}", agent.log());
+    lab.remove_link();
+    assert_link_lost(agent);
+}
+
+fn assert_link_lost(mut agent: Agent) {
     let status = agent
         .ends_within(Duration::from_secs(10))
         .unwrap_or_else(|| panic!("still running: {}", agent.log()));
