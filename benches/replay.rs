@@ -6,13 +6,14 @@ use std::hint::black_box;
 use std::io::Cursor;
 
 use common::cpu::{self, CpuTime};
+use common::pipeline;
 use common::traffic::{self, LINE_RATE_WINDOW, Senders, Traffic};
 use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use ftagent::agent::{self, ReplaySettings, Summary};
 use ftagent::capture::replay::CaptureReader;
 use ftagent::capture::{Capture, PacketSource};
 use ftagent::count;
-use ftagent::engine::{Engine, Settings};
+use ftagent::engine::Engine;
 
 /// Windows in a file.
 const WINDOWS: usize = 2;
@@ -37,7 +38,7 @@ fn replay(file: &[u8]) -> Summary {
         count: count::Settings::default(),
         warmup_seconds: 0,
     };
-    let mut engine = Engine::new(Settings::default(), None);
+    let mut engine = Engine::new(pipeline::settings_with_limit(), None);
     let mut events = 0;
     let (summary, ended) = agent::replay(&mut open(file), &settings, &mut engine, &mut |outcome| {
         events += outcome.events.len();

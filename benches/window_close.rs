@@ -6,11 +6,11 @@ mod common;
 use std::hint::black_box;
 
 use common::cpu::{self, CpuTime};
-use common::pipeline::Pipeline;
+use common::pipeline::{self, Pipeline};
 use common::traffic::{BEGINNING, LINE_RATE_WINDOW, Senders, Traffic};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ftagent::count::{self, Window, WindowIndex};
-use ftagent::engine::{Engine, Settings};
+use ftagent::engine::Engine;
 
 /// Packets in a window of a busy server: 60,000 a second.
 const TYPICAL_WINDOW: usize = 3_000;
@@ -36,7 +36,7 @@ fn window_close(c: &mut Criterion<CpuTime>) {
     let mut group = c.benchmark_group("window_close");
     group.throughput(Throughput::Elements(1)).sample_size(20);
     for (name, mut window) in windows() {
-        let mut engine = Engine::new(Settings::default(), None);
+        let mut engine = Engine::new(pipeline::settings_with_limit(), None);
         group.bench_function(format!("{name}/step"), |b| {
             b.iter(|| {
                 window.index = window.index.next();

@@ -63,8 +63,8 @@ fn allocations(work: impl FnOnce()) -> u64 {
     ASKED.get() - before
 }
 
-/// Windows of each kind of traffic: enough to fill every table, wear its entries out, and see 40 s go by.
-const WINDOWS: u64 = 800;
+/// Windows of each kind of traffic: enough to fill every table, and see 20 s go by.
+const WINDOWS: u64 = 400;
 /// Packets in each: more than a tally of sources holds, in the windows that are full.
 const FULL: usize = 80_000;
 const USUAL: usize = 1_000;

@@ -15,7 +15,7 @@ use ftagent::capture::counter::{NicQuality, NicReading};
 use ftagent::classify::Service;
 use ftagent::count::Window;
 use ftagent::detect::{Family, Unit};
-use ftagent::incident::{Severity, explain};
+use ftagent::incident::{Explanation, Severity};
 use traffic::{Flood, Packets, Play, Random, Scene, at, flag};
 
 fn syn() -> Packets {
@@ -770,7 +770,7 @@ fn a_limit_below_normal_is_one_low_incident_with_advice() {
     assert_eq!(opened.len(), 1, "{}", play.log());
     assert_eq!(opened[0].severity, Severity::Low);
     assert_eq!(opened[0].fitting_limit, Some(8_000));
-    let explanation = explain(opened[0]).sentences.join(" ");
+    let explanation = Explanation::of(opened[0]).sentences.join(" ");
     assert!(
         explanation.contains("8,000 packets/s would fit"),
         "{explanation}"

@@ -22,6 +22,9 @@ use traffic::{HOST_V4, HOST_V6, LINE_RATE_WINDOW, Senders, Traffic};
 /// The bound that the product promises, in KiB.
 const MOST_RESIDENT_KIB: u64 = 64 * 1_024;
 
+/// Far below the flood and far above what follows it.
+const LIMIT_PPS: &str = "100000";
+
 /// Forged sources.
 const SOURCES: usize = 10_000_000;
 
@@ -55,7 +58,7 @@ fn ten_million_forged_sources_stay_within_64_mib() {
 /// Replays `flood` through a pipe; the most that was resident, in KiB, and what was printed.
 fn replayed(flood: &mut Traffic) -> (u64, String) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_ftagent"))
-        .args(["replay", "-", "--json"])
+        .args(["replay", "-", "--json", "--threshold-pps", LIMIT_PPS])
         .args([
             "--host",
             &HOST_V4.to_string(),

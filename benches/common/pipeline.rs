@@ -2,9 +2,23 @@
 
 use ftagent::classify::Classifier;
 use ftagent::count::{self, Meter, Window, WindowIndex};
+use ftagent::detect::limits::{SetBy, SetLimit};
 use ftagent::engine::{self, Engine};
 
 use super::traffic::{self, BEGINNING, Traffic};
+
+/// Packets a second from which an incident opens: above what the busy server here sees in a second, below any flood.
+const LIMIT_PPS: u64 = 5_000_000;
+
+/// An engine's settings with a limit that every flood here crosses, so that an incident is open while it is measured.
+pub(crate) fn settings_with_limit() -> engine::Settings {
+    let mut settings = engine::Settings::default();
+    settings.detect.limits.set_pps = Some(SetLimit {
+        value: LIMIT_PPS,
+        by: SetBy::Local,
+    });
+    settings
+}
 
 /// One worker and the engine behind it.
 #[derive(Debug)]
@@ -17,7 +31,7 @@ pub(crate) struct Pipeline {
 }
 
 impl Pipeline {
-    /// A pipeline that begins with the traffic and knows nothing, with the limits of a fresh agent.
+    /// A pipeline that begins with the traffic.
     pub(crate) fn new() -> Self {
         let settings = count::Settings::default();
         let first = WindowIndex::of(BEGINNING);
@@ -25,7 +39,7 @@ impl Pipeline {
             classifier: Classifier::new(traffic::host()),
             spare: Some(Box::new(Window::new(first, settings.seed))),
             meter: Meter::new(settings, first),
-            engine: Engine::new(engine::Settings::default(), None),
+            engine: Engine::new(settings_with_limit(), None),
             events: 0,
         }
     }

@@ -228,8 +228,7 @@ fn tally(tally: &mut Tally, sample: &Sample, wire: Count) {
     if let Some(class) = tally.classes.get_mut(sample.class as usize) {
         class.merge(wire);
     }
-    let bucket = LENGTH_BOUNDS.partition_point(|bound| *bound < sample.wire_bytes);
-    if let Some(length) = tally.lengths.get_mut(bucket) {
+    if let Some(length) = tally.lengths.get_mut(length_bucket(sample.wire_bytes)) {
         *length += 1;
     }
     if sample.class == TrafficClass::NotIp {
@@ -262,6 +261,17 @@ fn tally(tally: &mut Tally, sample: &Sample, wire: Count) {
         tally.port_unreachables += 1;
     }
     tally.tunnelled += u64::from(sample.inner.is_some());
+}
+
+/// Which of the length buckets a frame belongs to. Counting the bounds below takes no branch and a few wide
+/// comparisons; a binary search takes four steps that wait for each other.
+#[inline]
+fn length_bucket(wire_bytes: u32) -> usize {
+    LENGTH_BOUNDS
+        .iter()
+        .map(|bound| u8::from(*bound < wire_bytes))
+        .sum::<u8>()
+        .into()
 }
 
 /// ICMP type 3 code 3 (RFC 792) or ICMPv6 type 1 code 4 (RFC 4443).

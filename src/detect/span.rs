@@ -306,6 +306,7 @@ mod tests {
         window.inbound.frames.add(packets, bits);
         window.inbound.classes[TrafficClass::UdpOther as usize].add(packets, bits);
         window
+            .inbound_ends
             .udp_source_ports
             .add(port, u32::try_from(packets).unwrap());
         window
