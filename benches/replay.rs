@@ -1,5 +1,10 @@
 //! From a capture file to incidents: what `ftagent replay` does, with the file in memory.
 
+#![expect(
+    clippy::expect_used,
+    reason = "a bench that cannot make its input has nothing to measure"
+)]
+
 mod common;
 
 use std::hint::black_box;
