@@ -5,7 +5,6 @@
 
 #![expect(
     clippy::expect_used,
-    clippy::print_stdout,
     reason = "a test that fails loudly and says what it measured"
 )]
 

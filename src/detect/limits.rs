@@ -217,17 +217,6 @@ pub struct InForce {
     pub learned: Option<Limit>,
 }
 
-impl InForce {
-    /// When the limit was set below what is normal, and `value` stays within what would be learned: the limit that
-    /// would fit.
-    #[must_use]
-    pub fn fitting(&self, value: u64) -> Option<u64> {
-        self.learned
-            .filter(|learned| self.below_normal && value < learned.value)
-            .map(|learned| learned.value)
-    }
-}
-
 /// What is in force for both units.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
