@@ -4,6 +4,7 @@
 //! standard error and an exit code.
 
 mod logging;
+mod outlet;
 mod output;
 mod replay;
 mod run;

@@ -1,22 +1,16 @@
 //! `ftagent run`: watches interfaces until it is told to stop.
 
-use std::fs::OpenOptions;
-use std::io::{self, BufWriter, Write};
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::thread::{self, JoinHandle};
+use std::sync::atomic::AtomicBool;
 
-use super::output::{JsonLines, sentence};
-use super::{Exit, Failure, logging, parse_threshold};
-use crate::agent::{Ended, Live, LiveError, LiveSettings, Sink};
+use super::{Exit, Failure, logging, outlet, parse_threshold};
+use crate::agent::{Ended, Live, LiveError, LiveSettings};
 use crate::capture::nic::Interface;
-use crate::clock::Timestamp;
 use crate::count;
 use crate::detect::limits::{Limit, Limits, SetBy, SetLimit};
-use crate::engine::{self, Outcome};
-use crate::incident::{Change, Event};
+use crate::engine;
 use crate::words::{Bits, Thousands};
 
 /// Arguments of `ftagent run`.
@@ -51,9 +45,6 @@ pub(super) struct RunArguments {
     seconds: bool,
 }
 
-/// Outcomes that may wait to be written: a minute of seconds. A reader that is slower loses events, never packets.
-const WAITING_OUTCOMES: usize = 64;
-
 impl RunArguments {
     pub(super) fn execute(self) -> Result<(), Failure> {
         logging::start();
@@ -62,28 +53,8 @@ impl RunArguments {
             signal_hook::flag::register(signal, Arc::clone(&interrupted))
                 .map_err(|error| Failure::failed(format!("cannot wait for signals: {error}")))?;
         }
-        let writer = self
-            .events
-            .as_ref()
-            .map(|path| Writer::open(path, self.seconds))
-            .transpose()?;
-        let (sink, writer) = match writer {
-            Some((queue, thread)) => (
-                Outlet {
-                    queue: Some(queue),
-                    lost: Arc::default(),
-                },
-                Some(thread),
-            ),
-            None => (
-                Outlet {
-                    queue: None,
-                    lost: Arc::default(),
-                },
-                None,
-            ),
-        };
-        let live = Live::start(self.settings()?, Box::new(sink)).map_err(failure)?;
+        let (sink, outlet) = outlet::open(self.events.as_deref(), self.seconds)?;
+        let live = Live::start(self.settings()?, sink).map_err(failure)?;
         for notice in live.notices() {
             log::warn!("{notice}");
         }
@@ -92,10 +63,8 @@ impl RunArguments {
         }
         log::info!("{}", greeting(live.watched(), live.limits()));
         let ended = live.wait(&interrupted);
-        if let Some(writer) = writer {
-            // The detector has ended and let go of the queue, so the writer ends when it is empty.
-            let _ = writer.join();
-        }
+        // The detector has ended and let go of the queues.
+        outlet.close();
         match ended {
             Ended::Stopped => {
                 log::info!("stopped");
@@ -171,74 +140,4 @@ fn greeting(watched: &[Interface], limits: &Limits) -> String {
         )),
         limit(limits.bps.limit, |value| format!("limit {}/s", Bits(value))),
     )
-}
-
-/// Where the detector's outcomes go: the log at once, the event file through a queue.
-struct Outlet {
-    queue: Option<SyncSender<Outcome>>,
-    lost: Arc<AtomicU64>,
-}
-
-impl Sink for Outlet {
-    fn outcome(&mut self, outcome: Outcome, _at: Timestamp) {
-        for event in &outcome.events {
-            match event {
-                Event::Opened(_) | Event::Resolved(_) => log::info!("{}", sentence(event)),
-                Event::Updated(_, Change::Renamed | Change::Severity | Change::Reopened) => {
-                    log::info!("{}", sentence(event));
-                }
-                Event::Updated(..) => {}
-            }
-        }
-        let Some(queue) = &self.queue else { return };
-        if outcome.second.is_none() && outcome.events.is_empty() {
-            return;
-        }
-        if let Err(TrySendError::Full(_)) = queue.try_send(outcome) {
-            let lost = self.lost.fetch_add(1, Ordering::Relaxed) + 1;
-            // Said at 1, 2, 4, 8 ...: a reader that has stopped must not fill the log.
-            if lost.is_power_of_two() {
-                log::error!("the reader of --events is too slow: {lost} outcomes were not written");
-            }
-        }
-    }
-}
-
-/// Writes outcomes as they come.
-struct Writer;
-
-impl Writer {
-    fn open(
-        path: &PathBuf,
-        seconds: bool,
-    ) -> Result<(SyncSender<Outcome>, JoinHandle<()>), Failure> {
-        let out: Box<dyn Write + Send> = if path.as_os_str() == "-" {
-            Box::new(io::stdout())
-        } else {
-            let file = OpenOptions::new()
-                .create(true)
-                .append(true)
-                .open(path)
-                .map_err(|error| Failure::failed(format!("{}: {error}", path.display())))?;
-            Box::new(file)
-        };
-        let (queue, outcomes) = sync_channel(WAITING_OUTCOMES);
-        let lines = JsonLines::new(BufWriter::new(out), seconds, false);
-        let thread = thread::Builder::new()
-            .name("ft-events".to_owned())
-            .spawn(move || write(lines, &outcomes))
-            .map_err(|error| {
-                Failure::failed(format!("cannot start the thread ft-events: {error}"))
-            })?;
-        Ok((queue, thread))
-    }
-}
-
-fn write<W: Write>(mut lines: JsonLines<W>, outcomes: &Receiver<Outcome>) {
-    while let Ok(outcome) = outcomes.recv() {
-        if let Err(error) = lines.write(outcome) {
-            log::error!("--events: {error}; no more events are written");
-            return;
-        }
-    }
 }
