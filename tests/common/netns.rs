@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 
-use super::process::{Scratch, finish, succeed};
+use super::process::{Scratch, finish, succeed, until};
 
 /// The host's end of the first veth pair.
 pub(crate) const HOST_LINK: &str = FIRST.host;
@@ -353,6 +353,24 @@ impl Lab {
             rx_packets: received("packets"),
             rx_bytes: received("bytes"),
         }
+    }
+
+    /// Waits until nothing has come over `links` for longer than a kernel takes to repeat which multicast groups it
+    /// joined (one second at most), so that a test may count every packet.
+    pub(crate) fn settle(&self, links: &[Link]) {
+        let counters = || -> Vec<_> {
+            links
+                .iter()
+                .map(|link| self.host_counters_on(link))
+                .collect()
+        };
+        let mut before = counters();
+        let still = until(SETUP, || {
+            std::thread::sleep(Duration::from_millis(1_200));
+            let now = counters();
+            std::mem::replace(&mut before, now.clone()) == now
+        });
+        assert!(still, "an idle link is not idle: {before:?}");
     }
 
     /// Takes the host's end of the first link down.

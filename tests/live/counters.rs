@@ -24,6 +24,7 @@ fn every_packet_sent_is_counted_once() {
     let Some(lab) = Lab::new(Offload::Default, &[]) else {
         return;
     };
+    lab.settle(&[FIRST]);
     let before = lab.host_counters();
     let mut agent = Agent::start(
         &lab,
@@ -64,6 +65,7 @@ fn a_flood_over_two_links_is_one_incident_with_the_rate_of_both() {
     let links = [FIRST, SECOND];
     let name = "UDP over two links";
     let recordings = links.each_ref().map(|link| Recording::start_on(&lab, link));
+    lab.settle(&links);
     let before = links.each_ref().map(|link| lab.host_counters_on(link));
     let state = Scratch::new();
     let limit = LIMIT_PPS.to_string();
@@ -133,6 +135,7 @@ fn a_reader_that_was_held_up_hides_nothing() {
     let name = "UDP, reader held up";
     let packets = PACKETS * 2;
     let recording = Recording::start(&lab);
+    lab.settle(&[FIRST]);
     let before = lab.host_counters();
     let limit = LIMIT_PPS.to_string();
     let mut agent = Agent::start(&lab, &["--threshold-pps", &limit, "--seconds"]);
