@@ -10,7 +10,7 @@ target_dir := $(or $(CARGO_TARGET_DIR),target)
 # Capturing needs privileges. Without sudo the agent starts all the same and says which one it lacks.
 sudo := $(shell test "$$(id -u)" -eq 0 || command -v sudo)
 
-.PHONY: run test bench setup fmt lint doc ci
+.PHONY: run test bench bench-replay setup fmt lint doc ci
 
 run:
 	scripts/setup.sh build
@@ -24,7 +24,15 @@ test:
 
 bench:
 	scripts/setup.sh build
-	$(CARGO) bench --locked
+	$(CARGO) bench --locked --no-run
+	touch $(target_dir)/bench-began
+	$(CARGO) bench --locked -- --quiet --warm-up-time 0.3 --measurement-time 1
+	benches/table.sh $(target_dir) $(target_dir)/bench-began
+
+# The bar for replaying files: at most twice the time of tcpdump.
+bench-replay:
+	scripts/setup.sh build test
+	benches/replay_vs_tcpdump.sh
 
 setup:
 	scripts/setup.sh build test lint
