@@ -12,7 +12,7 @@ target_dir := $(or $(CARGO_TARGET_DIR),target)
 # Capturing needs privileges. Without sudo the agent starts all the same and says which one it lacks.
 sudo := $(shell test "$$(id -u)" -eq 0 || command -v sudo)
 
-.PHONY: run test bench record setup fmt lint doc ci help
+.PHONY: run test bench bench-replay record setup fmt lint doc ci help
 
 run: ## build and watch the interface with the default route (IFACE=, ARGS=)
 	scripts/setup.sh build
@@ -26,9 +26,14 @@ test: ## build and run every test
 
 bench: ## measure the engine and print one table
 	scripts/setup.sh build
-	@mkdir -p $(target_dir) && touch $(target_dir)/bench-began
-	$(CARGO) bench --locked
+	$(CARGO) bench --locked --no-run
+	@touch $(target_dir)/bench-began
+	$(CARGO) bench --locked -- --quiet --warm-up-time 0.3 --measurement-time 1
 	@benches/table.sh $(target_dir) $(target_dir)/bench-began
+
+bench-replay: ## compare replaying a file with tcpdump reading it: at most twice its time
+	scripts/setup.sh build test
+	benches/replay_vs_tcpdump.sh
 
 record: ## record tests/data again from real generators (NAMES=)
 	scripts/setup.sh build test

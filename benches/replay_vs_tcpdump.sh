@@ -10,7 +10,9 @@ readonly packets=${1:-5000000}
 readonly runs=${2:-5}
 # The bar, in hundredths.
 readonly most_percent=200
+# The protected host, and a limit that the flood crosses at once: an incident is open while the file is read.
 readonly host=192.0.2.10
+readonly limit_pps=1000000
 
 cd "$(dirname "$0")/.."
 cargo build --release --locked --bin ftagent --example flood_capture
@@ -23,8 +25,8 @@ trap 'rm -rf "$scratch"' EXIT
 readonly file=$scratch/flood.pcap
 "$release/examples/flood_capture" "$packets" >"$file"
 
-with_host() { "$release/ftagent" replay "$file" --host "$host" >"$scratch/incidents"; }
-without_host() { "$release/ftagent" replay "$file" >"$scratch/incidents"; }
+with_host() { "$release/ftagent" replay "$file" --host "$host" --threshold-pps "$limit_pps" >"$scratch/incidents"; }
+without_host() { "$release/ftagent" replay "$file" --threshold-pps "$limit_pps" >"$scratch/incidents"; }
 copied() { tcpdump -r "$file" -w /dev/null 2>"$scratch/said"; }
 
 # Milliseconds that a command took on the wall.
