@@ -31,6 +31,7 @@ readonly TEST=(
     "hping3 hping3"
     "iperf3 iperf3"
     "iproute2 ip"
+    "knot knotd"
     "netsniff-ng trafgen"
     "nginx-light nginx"
     "procps sysctl"
