@@ -9,6 +9,7 @@ mod lifecycle;
 mod naming;
 mod peak;
 mod severity;
+mod story;
 
 use std::fmt;
 
