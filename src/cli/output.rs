@@ -10,9 +10,9 @@ use crate::agent::Summary;
 use crate::capture::CaptureError;
 use crate::classify::{TrafficClass, Undecodable};
 use crate::count::{Tally, TrafficSecond};
-use crate::detect::{FamilyShare, permille};
+use crate::detect::{FamilyShare, percent, permille};
 use crate::engine::Outcome;
-use crate::incident::{Event, Explanation, Incident};
+use crate::incident::{Event, Explanation, Incident, Report};
 use crate::words::{Bits, Duration, Thousands};
 
 /// The version of every JSON object we print. It changes when a field goes or changes its meaning.
@@ -77,7 +77,7 @@ impl<W: Write> JsonLines<W> {
             schema: SCHEMA,
             event: name,
             change,
-            incident: IncidentLine::of(incident),
+            incident: Report::of(incident),
             explanation,
         })
     }
@@ -286,210 +286,9 @@ struct EventLine {
     event: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     change: Option<&'static str>,
-    incident: IncidentLine,
+    incident: Report,
     #[serde(skip_serializing_if = "Option::is_none")]
     explanation: Option<ExplanationLine>,
-}
-
-/// An incident with the seed contract's fields under the seed's names, and ours beside them.
-#[derive(Serialize)]
-struct IncidentLine {
-    id: String,
-    attack_family: &'static str,
-    attack_subtype: String,
-    severity: &'static str,
-    confidence: u64,
-    started_at: String,
-    opened_at: String,
-    ended_at: Option<String>,
-    detected_after_ms: u64,
-    peak_pps: u64,
-    peak_bps: u64,
-    peak_is_provisional: bool,
-    threshold_pps: Option<u64>,
-    threshold_bps: Option<u64>,
-    baseline_pps: Option<u64>,
-    baseline_bps: Option<u64>,
-    protocol_breakdown: ProtocolsLine,
-    tcp_flag_breakdown: FlagsLine,
-    source_ip_count: u64,
-    source_ip_count_exact: bool,
-    top_src_ips: Vec<SourceLine>,
-    top_dst_ports: Vec<PortLine>,
-    /// Not judged yet, which is not the same as no.
-    spoofing_detected: Option<bool>,
-    botnet_detected: Option<bool>,
-    triggers: Vec<TriggerLine>,
-    vectors: Vec<VectorLine>,
-    packets: u64,
-    bits: u64,
-    pulses: u32,
-    campaign: u32,
-    from_interface: bool,
-    capture_blind: bool,
-    lost_ring: u64,
-    lost_interface: u64,
-    delayed: u64,
-}
-
-#[derive(Serialize)]
-struct ProtocolsLine {
-    tcp: f64,
-    udp: f64,
-    icmp: f64,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "UPPERCASE")]
-struct FlagsLine {
-    fin: u64,
-    syn: u64,
-    rst: u64,
-    psh: u64,
-    ack: u64,
-    urg: u64,
-    ece: u64,
-    cwr: u64,
-}
-
-#[derive(Serialize)]
-struct SourceLine {
-    ip: String,
-    count: u64,
-    error: u64,
-}
-
-#[derive(Serialize)]
-struct PortLine {
-    port: u16,
-    count: u64,
-}
-
-#[derive(Serialize)]
-struct TriggerLine {
-    id: &'static str,
-    unit: &'static str,
-    value: u64,
-    limit: u64,
-    origin: String,
-    at: String,
-}
-
-#[derive(Serialize)]
-struct VectorLine {
-    family: &'static str,
-    subtype: &'static str,
-    packets: u64,
-    bits: u64,
-    packets_pct: f64,
-    bits_pct: f64,
-}
-
-impl IncidentLine {
-    fn of(incident: &Incident) -> Self {
-        let threshold = |unit: crate::detect::Unit| {
-            incident
-                .fired
-                .iter()
-                .find(|fired| fired.trigger.id.unit() == unit)
-                .map(|fired| fired.trigger.limit.value)
-        };
-        let [fin, syn, rst, psh, ack, urg, ece, cwr] = incident.tcp_flags;
-        Self {
-            id: incident.id.to_string(),
-            attack_family: incident.family.name(),
-            attack_subtype: incident.subtype.clone(),
-            severity: incident.severity.name(),
-            confidence: incident.confidence.percent,
-            started_at: incident.started_at.to_string(),
-            opened_at: incident.opened_at.to_string(),
-            ended_at: incident.ended_at.map(|at| at.to_string()),
-            detected_after_ms: incident.detected_after_millis,
-            peak_pps: incident.peak_pps,
-            peak_bps: incident.peak_bps,
-            peak_is_provisional: incident.peak_is_provisional,
-            threshold_pps: threshold(crate::detect::Unit::Packets),
-            threshold_bps: threshold(crate::detect::Unit::Bits),
-            baseline_pps: incident.normal.mean_pps,
-            baseline_bps: incident.normal.mean_bps,
-            protocol_breakdown: ProtocolsLine {
-                tcp: percent(incident.protocols.tcp),
-                udp: percent(incident.protocols.udp),
-                icmp: percent(incident.protocols.icmp),
-            },
-            tcp_flag_breakdown: FlagsLine {
-                fin,
-                syn,
-                rst,
-                psh,
-                ack,
-                urg,
-                ece,
-                cwr,
-            },
-            source_ip_count: incident.sources.count,
-            source_ip_count_exact: incident.sources.exact,
-            top_src_ips: incident
-                .top_sources
-                .iter()
-                .map(|source| SourceLine {
-                    ip: source.address.to_string(),
-                    count: source.packets,
-                    error: source.error,
-                })
-                .collect(),
-            top_dst_ports: incident
-                .top_ports
-                .iter()
-                .map(|(port, count)| PortLine {
-                    port: *port,
-                    count: *count,
-                })
-                .collect(),
-            spoofing_detected: None,
-            botnet_detected: None,
-            triggers: incident
-                .fired
-                .iter()
-                .map(|fired| TriggerLine {
-                    id: fired.trigger.id.name(),
-                    unit: unit_name(fired.trigger.id.unit()),
-                    value: fired.trigger.value,
-                    limit: fired.trigger.limit.value,
-                    origin: fired.trigger.limit.origin.to_string(),
-                    at: fired.at.to_string(),
-                })
-                .collect(),
-            vectors: incident
-                .vectors
-                .iter()
-                .map(|share| VectorLine {
-                    family: share.family.name(),
-                    subtype: share.subtype,
-                    packets: share.excess.packets,
-                    bits: share.excess.bits,
-                    packets_pct: percent(share.packets_permille),
-                    bits_pct: percent(share.bits_permille),
-                })
-                .collect(),
-            packets: incident.total.packets,
-            bits: incident.total.bits,
-            pulses: incident.pulses,
-            campaign: incident.campaign,
-            from_interface: incident.from_interface,
-            capture_blind: incident.capture_blind,
-            lost_ring: incident.loss.ring,
-            lost_interface: incident.loss.interface,
-            delayed: incident.loss.delayed,
-        }
-    }
-}
-
-const fn unit_name(unit: crate::detect::Unit) -> &'static str {
-    match unit {
-        crate::detect::Unit::Packets => "pps",
-        crate::detect::Unit::Bits => "bps",
-    }
 }
 
 /// The explanation as data: the sentences, and the numbers they are made of that the incident does not show already.
@@ -544,7 +343,7 @@ impl ExplanationLine {
         Self {
             sentences,
             otherwise,
-            severity_unit: unit_name(incident.scale.unit),
+            severity_unit: incident.scale.unit.short(),
             severity_base: incident.scale.base,
             severity_mean: incident.scale.mean,
             severity_worse_from: worse_from,
@@ -656,11 +455,6 @@ fn by_reason(counts: &[u64; Undecodable::COUNT]) -> serde_json::Map<String, serd
         .filter(|(_, count)| **count > 0)
         .map(|(reason, count)| (reason.name().to_owned(), (*count).into()))
         .collect()
-}
-
-/// Permille as percent with one decimal, as the seed contract writes shares.
-fn percent(permille: u64) -> f64 {
-    f64::from(u32::try_from(permille).unwrap_or(u32::MAX)) / 10.0
 }
 
 /// From the first packet to the last, in seconds with milliseconds.

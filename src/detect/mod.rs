@@ -21,7 +21,9 @@ pub use baseline::Unit;
 pub use name::{Confidence, Context, FamilyShare, Name, Share};
 pub use span::{Judged, Span};
 pub use triggers::{SUSPECTED_PERCENT, Trigger, TriggerId};
-pub use vector::{Excess, Family, MULTI_PACKETS, MULTI_PERMILLE, NAMED_PERMILLE, Vector, permille};
+pub use vector::{
+    Excess, Family, MULTI_PACKETS, MULTI_PERMILLE, NAMED_PERMILLE, Vector, percent, permille,
+};
 
 /// How to detect.
 #[derive(Clone, Debug)]

@@ -6,6 +6,9 @@
 
 use std::fmt;
 
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 use super::baseline::{Baseline, Series};
 use super::span::Span;
 use crate::classify::{Service, TrafficClass, tcp_flag};
@@ -60,6 +63,20 @@ impl Family {
             Self::MultiVector => "multi_vector",
             Self::Unknown => "unknown",
         }
+    }
+}
+
+impl Serialize for Family {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+impl<'de> Deserialize<'de> for Family {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        let family = Self::ALL.into_iter().find(|family| family.name() == name);
+        family.ok_or_else(|| D::Error::custom(format!("{name} is no attack family")))
     }
 }
 
@@ -403,6 +420,12 @@ fn proportion(whole: u64, part: u64, of: u64) -> u64 {
 #[must_use]
 pub fn permille(part: u64, whole: u64) -> u64 {
     proportion(1_000, part, whole)
+}
+
+/// Permille as percent with one decimal, as the seed contract writes shares.
+#[must_use]
+pub fn percent(permille: u64) -> f64 {
+    f64::from(u32::try_from(permille).unwrap_or(u32::MAX)) / 10.0
 }
 
 fn mean_bytes(count: Count) -> u64 {

@@ -8,6 +8,7 @@ mod explain;
 mod lifecycle;
 mod naming;
 mod peak;
+mod report;
 mod severity;
 mod story;
 
@@ -19,6 +20,7 @@ use crate::detect::{Confidence, Family, FamilyShare, Normal, Share, Trigger};
 
 pub use explain::Explanation;
 pub use lifecycle::{Lifecycle, Settings};
+pub use report::{FiredTrigger, Flags, Port, Protocols, Report, Source, VectorShare};
 pub use severity::{Scale, Severity};
 
 /// An incident's name: derived from when it opened and how many opened before it, never random. The same file gives

@@ -21,6 +21,15 @@ pub enum Unit {
 }
 
 impl Unit {
+    /// The name used in output: `pps` or `bps`.
+    #[must_use]
+    pub const fn short(self) -> &'static str {
+        match self {
+            Self::Packets => "pps",
+            Self::Bits => "bps",
+        }
+    }
+
     /// The figure of a count in this unit.
     #[must_use]
     pub const fn of(self, count: Count) -> u64 {
