@@ -1,26 +1,30 @@
 //! `ftagent run`: watches interfaces until it is told to stop.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::{Exit, Failure, logging, outlet, parse_threshold};
 use crate::agent::{Ended, Live, LiveError, LiveSettings};
 use crate::capture::nic::Interface;
+use crate::config::{Config, Options, Sources};
 use crate::count;
-use crate::detect::limits::{Limit, Limits, SetBy, SetLimit};
-use crate::engine;
+use crate::detect::limits::{Limit, Limits};
 use crate::words::{Bits, Thousands};
 
 /// Arguments of `ftagent run`.
 #[derive(Debug, clap::Args)]
 pub(super) struct RunArguments {
+    /// Read this configuration file instead of /etc/ftagent/ftagent.toml
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
     /// Interface to watch, more than once for several; without it, the one with the default route
     #[arg(long = "interface", value_name = "NAME")]
     interfaces: Vec<String>,
 
-    /// Work without a platform: the only way there is so far
+    /// Work without a platform, whatever credentials there are
     #[arg(long)]
     local: bool,
 
@@ -53,12 +57,17 @@ impl RunArguments {
             signal_hook::flag::register(signal, Arc::clone(&interrupted))
                 .map_err(|error| Failure::failed(format!("cannot wait for signals: {error}")))?;
         }
+        let config = Config::load(self.sources())?;
+        log::set_max_level(config.log_level());
+        for notice in config.notices() {
+            log::warn!("{notice}");
+        }
         let (sink, outlet) = outlet::open(self.events.as_deref(), self.seconds)?;
-        let live = Live::start(self.settings()?, sink).map_err(failure)?;
+        let live = Live::start(live_settings(&config)?, sink).map_err(failure)?;
         for notice in live.notices() {
             log::warn!("{notice}");
         }
-        if !self.local {
+        if config.is_local() && !self.local {
             log::info!("no platform is configured: working in local mode");
         }
         log::info!("{}", greeting(live.watched(), live.limits()));
@@ -74,29 +83,33 @@ impl RunArguments {
         }
     }
 
-    fn settings(&self) -> Result<LiveSettings, Failure> {
-        let set = |value: Option<u64>| {
-            value.map(|value| SetLimit {
-                value,
-                by: SetBy::Local,
-            })
-        };
-        let seed = random_seed()?;
-        let mut engine = engine::Settings::default();
-        engine.detect.limits.set_pps = set(self.threshold_pps);
-        engine.detect.limits.set_bps = set(self.threshold_bps);
-        engine.detect.seed = seed;
-        engine.incident.seed = seed;
-        Ok(LiveSettings {
-            interfaces: self.interfaces.clone(),
-            count: count::Settings {
-                seed,
-                ..count::Settings::default()
+    /// Where the configuration comes from, these arguments included.
+    fn sources(&self) -> Sources {
+        Sources {
+            file: self.config.clone(),
+            options: Options {
+                interfaces: self.interfaces.clone(),
+                pps_threshold: self.threshold_pps,
+                bps_threshold: self.threshold_bps,
+                state_dir: self.state_dir.clone(),
+                local: self.local,
             },
-            engine,
-            state_dir: self.state_dir.clone(),
-        })
+            ..Sources::of_this_host()
+        }
     }
+}
+
+fn live_settings(config: &Config) -> Result<LiveSettings, Failure> {
+    let seed = random_seed()?;
+    Ok(LiveSettings {
+        interfaces: config.interfaces().to_vec(),
+        count: count::Settings {
+            seed,
+            ..count::Settings::default()
+        },
+        engine: config.engine(seed),
+        state_dir: config.state_dir().map(Path::to_path_buf),
+    })
 }
 
 /// Keys the hash tables with something nobody outside can know.
