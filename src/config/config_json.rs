@@ -3,6 +3,7 @@
 //! What means here what it means there is honoured; everything else is accepted, and said once. Text in, lines out.
 //! Pure.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -71,8 +72,8 @@ pub(super) fn read(text: &str, path: &Arc<PathBuf>) -> Found {
         path,
         lines: Lines::of(text),
         found: Found::default(),
-        not_used: Vec::new(),
-        unknown: Vec::new(),
+        not_used: BTreeSet::new(),
+        unknown: BTreeSet::new(),
     };
     match serde_json::from_str::<Members<'_>>(text) {
         Ok(Members(members)) => {
@@ -94,8 +95,8 @@ struct Reader<'a> {
     path: &'a Arc<PathBuf>,
     lines: Lines,
     found: Found,
-    not_used: Vec<String>,
-    unknown: Vec<String>,
+    not_used: BTreeSet<String>,
+    unknown: BTreeSet<String>,
 }
 
 impl Reader<'_> {
@@ -115,8 +116,15 @@ impl Reader<'_> {
                     self.path.display()
                 ));
             }
-            _ if NOT_USED.contains(&name) => return self.not_used.push(name.to_owned()),
-            _ => return self.unknown.push(name_shown(name)),
+            _ => {
+                let names = if NOT_USED.contains(&name) {
+                    &mut self.not_used
+                } else {
+                    &mut self.unknown
+                };
+                names.insert(name_shown(name));
+                return;
+            }
         };
         // As if it were not there.
         if !value.is_null() {
@@ -167,11 +175,15 @@ impl Reader<'_> {
     }
 
     fn set(&mut self, key: Key, given: Given, start: usize) {
-        let origin = Origin::File {
+        let origin = self.origin(self.lines.number(start));
+        self.found.lines.push(Line::Setting(key, given, origin));
+    }
+
+    fn origin(&self, line: usize) -> Origin {
+        Origin::File {
             path: Arc::clone(self.path),
-            line: self.lines.number(start),
-        };
-        self.found.push(start, Line::Setting(key, given, origin));
+            line,
+        }
     }
 
     fn notice(&mut self, notice: String) {
@@ -189,14 +201,14 @@ impl Reader<'_> {
                 told.get(..place).unwrap_or_default().to_owned()
             }
         };
+        // Within a value, lines are counted from where it begins.
+        let line = self.lines.number(start) + error.line().saturating_sub(1);
         let problem = Problem::Syntax {
-            path: Arc::clone(self.path),
-            // Within a value, lines are counted from where it begins.
-            line: self.lines.number(start) + error.line().saturating_sub(1),
             format: "JSON",
             reason,
+            origin: self.origin(line),
         };
-        self.found.push(start, Line::Problem(problem));
+        self.found.lines.push(Line::Problem(problem));
     }
 
     fn finish(mut self) -> Found {
@@ -213,10 +225,10 @@ impl Reader<'_> {
 }
 
 /// Names as a list; none when there are none.
-fn listed(mut names: Vec<String>) -> Option<String> {
+fn listed(names: BTreeSet<String>) -> Option<String> {
     let more = names.len().saturating_sub(NAMES_TOLD_MAX);
-    names.truncate(NAMES_TOLD_MAX);
-    let list = names.join(", ");
+    let told: Vec<String> = names.into_iter().take(NAMES_TOLD_MAX).collect();
+    let list = told.join(", ");
     match (list.is_empty(), more) {
         (true, _) => None,
         (false, 0) => Some(list),

@@ -2,15 +2,14 @@
 //!
 //! Text in, lines out: settings, and what is no setting. Every mistake in a file is told, not only the first. Pure.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use toml::Spanned;
-use toml::de::{DeString, DeTable, DeValue};
+use toml::de::{DeTable, DeValue};
 
 use super::key::Key;
-use super::lines::{Found, Line, Lines, name_shown};
+use super::lines::{Found, Line, Lines, MISTAKES_MAX, name_shown};
 use super::near::nearest;
 use super::origin::Origin;
 use super::problem::Problem;
@@ -20,166 +19,191 @@ use super::value::Given;
 pub(super) fn read(text: &str, path: &Arc<PathBuf>) -> Found {
     let lines = Lines::of(text);
     let (root, errors) = DeTable::parse_recoverable(text);
-    let mut found = Found::default();
-    let mut broken = BTreeSet::new();
+    // One mistake often makes several errors: the first on a line is the one to look at. Of the parser's message only
+    // what it says: the text that it would quote may hold a key.
+    let mut broken: BTreeMap<usize, (usize, String)> = BTreeMap::new();
     for error in errors {
-        // Of the parser's message only what it says: the lines that it would quote may hold a key.
         let start = error.span().map_or(0, |span| span.start);
-        let line = lines.number(start);
-        // One mistake often makes several errors. The first on a line is the one to look at.
-        if broken.insert(line) {
-            let problem = Problem::Syntax {
-                path: Arc::clone(path),
-                line,
-                format: "TOML",
-                reason: error.message().to_owned(),
-            };
-            found.push(start, Line::Problem(problem));
+        broken
+            .entry(lines.number(start))
+            .or_insert_with(|| (start, error.message().to_owned()));
+    }
+    let is_broken = !broken.is_empty();
+    let mut items = Vec::new();
+    for (name, value) in root.get_ref() {
+        let start = name.span().start;
+        sort_out(name.get_ref(), start, value.get_ref(), &mut items);
+    }
+    // What was made of a line that is no TOML means nothing.
+    items.retain(|(start, _)| !broken.contains_key(&lines.number(*start)));
+    items.extend(
+        broken
+            .into_values()
+            .map(|(start, reason)| (start, Item::Mistake(Mistake::NoToml(reason)))),
+    );
+    items.sort_by_key(|(start, _)| *start);
+    told(items, &lines, path, is_broken)
+}
+
+/// What stands at one place of a file.
+enum Item<'a> {
+    Setting(Key, &'a DeValue<'a>),
+    Mistake(Mistake<'a>),
+}
+
+/// What is no setting.
+enum Mistake<'a> {
+    /// The same setting under its other name.
+    Twice(Key),
+    /// A token that belongs elsewhere.
+    NotHere(Key),
+    /// A section's name with something else behind it.
+    NoSection(&'a str, &'a DeValue<'a>),
+    UnknownSection(&'a str),
+    /// In a section, or before all sections.
+    UnknownSetting(Option<&'a str>, &'a str),
+    NoToml(String),
+}
+
+/// Says of everything under one name of the top level what it is, and where it begins.
+fn sort_out<'a>(
+    section: &'a str,
+    start: usize,
+    value: &'a DeValue<'a>,
+    items: &mut Vec<(usize, Item<'a>)>,
+) {
+    let mistake = match value {
+        DeValue::Table(settings) if Key::is_section(section) => {
+            return sort_out_section(section, settings, items);
+        }
+        DeValue::Table(_) => Mistake::UnknownSection(section),
+        other if Key::is_section(section) => Mistake::NoSection(section, other),
+        _ => Mistake::UnknownSetting(None, section),
+    };
+    items.push((start, Item::Mistake(mistake)));
+}
+
+fn sort_out_section<'a>(
+    section: &'a str,
+    settings: &'a DeTable<'a>,
+    items: &mut Vec<(usize, Item<'a>)>,
+) {
+    let mut interfaces_set = false;
+    for (name, value) in settings {
+        let plain: &str = name.get_ref();
+        let item = match Key::named(section, plain) {
+            None => Item::Mistake(Mistake::UnknownSetting(Some(section), plain)),
+            Some(key) if !key.in_files() => Item::Mistake(Mistake::NotHere(key)),
+            Some(Key::Interfaces) if std::mem::replace(&mut interfaces_set, true) => {
+                Item::Mistake(Mistake::Twice(Key::Interfaces))
+            }
+            Some(key) => Item::Setting(key, value.get_ref()),
+        };
+        items.push((name.span().start, item));
+    }
+}
+
+/// Items as lines, with the mistakes among them in words.
+fn told(
+    items: Vec<(usize, Item<'_>)>,
+    lines: &Lines,
+    path: &Arc<PathBuf>,
+    is_broken: bool,
+) -> Found {
+    let mut found = Found {
+        is_broken,
+        ..Found::default()
+    };
+    let mut mistakes = 0;
+    for (start, item) in items {
+        let origin = Origin::File {
+            path: Arc::clone(path),
+            line: lines.number(start),
+        };
+        match item {
+            Item::Setting(key, value) => {
+                found.lines.push(Line::Setting(key, given(value), origin));
+            }
+            Item::Mistake(mistake) if mistakes < MISTAKES_MAX => {
+                mistakes += 1;
+                found.lines.push(Line::Problem(mistake.told(origin)));
+            }
+            Item::Mistake(_) => found.more += 1,
         }
     }
-    found.is_broken = !broken.is_empty();
-    let mut reader = Reader {
-        path,
-        lines,
-        broken,
-        found,
-    };
-    for (name, value) in root.get_ref() {
-        reader.section(name, value);
-    }
-    let mut found = reader.found;
-    found.sort();
     found
 }
 
-/// Walks through the sections.
-struct Reader<'a> {
-    path: &'a Arc<PathBuf>,
-    lines: Lines,
-    /// Lines that are no TOML: what was made of them means nothing.
-    broken: BTreeSet<usize>,
-    found: Found,
-}
-
-impl Reader<'_> {
-    fn section(&mut self, name: &Spanned<DeString<'_>>, value: &Spanned<DeValue<'_>>) {
-        let section = name.get_ref().as_ref();
-        match value.get_ref() {
-            DeValue::Table(settings) if Key::is_section(section) => {
-                self.settings(section, settings);
-            }
-            DeValue::Table(_) => {
-                let sections = Key::ALL.into_iter().map(Key::section);
-                let nearest = nearest(section, sections).map(str::to_owned);
-                self.unknown(name, name_shown(section), "section", nearest);
-            }
-            other if Key::is_section(section) => {
-                let origin = self.origin(name);
-                let problem = Problem::Misfit {
-                    name: section.to_owned(),
-                    expected: format!("a section, which begins with a line [{section}]"),
-                    found: given(other).description(),
-                    origin,
-                };
-                self.push(name, Line::Problem(problem));
-            }
-            _ => self.unknown(name, name_shown(section), "setting", meant(None, section)),
-        }
-    }
-
-    fn settings(&mut self, section: &str, settings: &DeTable<'_>) {
-        let mut first_name: Option<&str> = None;
-        for (name, value) in settings {
-            let plain = name.get_ref().as_ref();
-            let Some(key) = Key::named(section, plain) else {
-                let full = format!("{section}.{}", name_shown(plain));
-                self.unknown(name, full, "setting", meant(Some(section), plain));
-                continue;
-            };
-            let origin = self.origin(name);
-            let line = if !key.in_files() {
-                Line::Problem(Problem::NotInFiles {
-                    key,
-                    variable: key.variables().join(" or "),
-                    origin,
-                })
-            } else if let Some(first) = first_name.filter(|_| key == Key::Interfaces) {
-                Line::Problem(Problem::Misfit {
-                    name: key.to_string(),
-                    expected: "one of interface and interfaces".to_owned(),
-                    found: format!("{first} and {plain}"),
-                    origin,
-                })
-            } else {
-                Line::Setting(key, given(value.get_ref()), origin)
-            };
-            if key == Key::Interfaces {
-                first_name = Some(plain);
-            }
-            self.push(name, line);
-        }
-    }
-
-    fn unknown(
-        &mut self,
-        name: &Spanned<DeString<'_>>,
-        full: String,
-        what: &'static str,
-        nearest: Option<String>,
-    ) {
-        let origin = self.origin(name);
-        let problem = Problem::Unknown {
-            name: full,
-            what,
-            nearest,
-            origin,
-        };
-        self.push(name, Line::Problem(problem));
-    }
-
-    fn origin(&self, name: &Spanned<DeString<'_>>) -> Origin {
-        Origin::File {
-            path: Arc::clone(self.path),
-            line: self.lines.number(name.span().start),
-        }
-    }
-
-    fn push(&mut self, name: &Spanned<DeString<'_>>, line: Line) {
-        let start = name.span().start;
-        if !self.broken.contains(&self.lines.number(start)) {
-            self.found.push(start, line);
+impl Mistake<'_> {
+    fn told(self, origin: Origin) -> Problem {
+        match self {
+            Self::Twice(key) => Problem::Misfit {
+                name: key.to_string(),
+                expected: "one of interface and interfaces".to_owned(),
+                found: "both".to_owned(),
+                origin,
+            },
+            Self::NotHere(key) => Problem::NotInFiles {
+                key,
+                variable: key.variables().join(" or "),
+                origin,
+            },
+            Self::NoSection(section, value) => Problem::Misfit {
+                name: section.to_owned(),
+                expected: format!("a section, which begins with a line [{section}]"),
+                found: given(value).description(),
+                origin,
+            },
+            Self::UnknownSection(section) => Problem::Unknown {
+                name: name_shown(section),
+                what: "section",
+                nearest: meant_section(section),
+                origin,
+            },
+            Self::UnknownSetting(section, name) => Problem::Unknown {
+                name: match section {
+                    Some(section) => format!("{section}.{}", name_shown(name)),
+                    None => name_shown(name),
+                },
+                what: "setting",
+                nearest: meant_setting(section, name),
+                origin,
+            },
+            Self::NoToml(reason) => Problem::Syntax {
+                origin,
+                format: "TOML",
+                reason,
+            },
         }
     }
 }
 
-/// What somebody may have meant by a name that no setting of the section has: one that is near, one of another section,
-/// or one written as the published agent writes it (`api_key`).
-fn meant(section: Option<&str>, name: &str) -> Option<String> {
-    let here = Key::ALL
-        .into_iter()
-        .filter(|key| section == Some(key.section()));
-    if let Some(name) = nearest(name, here.map(Key::name)) {
-        return section.map(|section| format!("{section}.{name}"));
+/// The section somebody may have meant: one that is near, or cut short, or drawn out.
+fn meant_section(name: &str) -> Option<String> {
+    let sections = || Key::ALL.into_iter().map(Key::section);
+    let related = |section: &&str| name.starts_with(section) || section.starts_with(name);
+    nearest(name, sections())
+        .or_else(|| sections().find(related).filter(|_| !name.is_empty()))
+        .map(str::to_owned)
+}
+
+/// The setting somebody may have meant: one of that section that is near, one of that name elsewhere, or one written as
+/// the published agent writes it (`api_key`).
+fn meant_setting(section: Option<&str>, name: &str) -> Option<String> {
+    let keys = || Key::ALL.into_iter().filter(|key| key.in_files());
+    let here = keys().filter(|key| Some(key.section()) == section);
+    if let Some(near) = nearest(name, here.map(Key::name)) {
+        return section.map(|section| format!("{section}.{near}"));
     }
-    let elsewhere = Key::ALL.into_iter().find(|key| {
-        key.name() == name
-            || Key::named(key.section(), name) == Some(*key)
+    let elsewhere = keys().find(|key| {
+        Key::named(key.section(), name) == Some(*key)
             || format!("{}_{}", key.section(), key.name()) == name
     });
-    if let Some(key) = elsewhere {
-        return Some(key.to_string());
-    }
-    let names: Vec<String> = Key::ALL.iter().map(ToString::to_string).collect();
-    let full = match section {
-        Some(section) => format!("{section}.{name}"),
-        None => name.to_owned(),
+    let near = || {
+        let near = nearest(name, keys().map(Key::name))?;
+        keys().find(|key| key.name() == near)
     };
-    let by_path = nearest(&full, names.iter().map(String::as_str));
-    by_path.map(str::to_owned).or_else(|| {
-        let near = nearest(name, Key::ALL.into_iter().map(Key::name))?;
-        let key = Key::ALL.into_iter().find(|key| key.name() == near)?;
-        Some(key.to_string())
-    })
+    elsewhere.or_else(near).map(|key| key.to_string())
 }
 
 fn given(value: &DeValue<'_>) -> Given {

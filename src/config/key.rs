@@ -138,11 +138,11 @@ impl Key {
             }
             Self::PpsThreshold => ("detection", "pps_threshold", ONE_OR_MORE, AtReload, LEARNED),
             Self::BpsThreshold => ("detection", "bps_threshold", ONE_OR_MORE, AtReload, LEARNED),
-            Self::FloorPps => ("detection", "floor_pps", ONE_OR_MORE, AtReload, ""),
-            Self::FloorBps => ("detection", "floor_bps", ONE_OR_MORE, AtReload, ""),
+            Self::FloorPps => ("detection", "floor_pps", ONE_OR_MORE, AtStart, ""),
+            Self::FloorBps => ("detection", "floor_bps", ONE_OR_MORE, AtStart, ""),
             Self::Multiplier => ("detection", "multiplier", MULTIPLIERS, AtStart, ""),
             Self::WarmUpMultiplier => ("detection", "warm_up_multiplier", MULTIPLIERS, AtStart, ""),
-            Self::LinkBps => ("detection", "link_bps", ONE_OR_MORE, AtReload, "unknown"),
+            Self::LinkBps => ("detection", "link_bps", ONE_OR_MORE, AtStart, "unknown"),
             Self::HoldSeconds => ("detection", "hold_seconds", seconds(1), AtStart, ""),
             Self::LongestHoldSeconds => {
                 let kind = seconds(1);
@@ -233,9 +233,9 @@ impl Key {
 
 const LEARNED: &str = "learned";
 
-/// Less than 4 MiB would not hold a day of seconds; more than a TiB is a mistake of units.
+/// Less than 16 MiB would hold half a day of seconds beside the incidents; more than a TiB is a mistake of units.
 const QUOTA: Kind = Kind::Number {
-    least: 4,
+    least: 16,
     most: 1_048_576,
 };
 

@@ -1,5 +1,8 @@
 //! What a file says, line by line, before it becomes a layer. Pure.
 
+use std::path::PathBuf;
+use std::sync::Arc;
+
 use super::key::Key;
 use super::layers::Layers;
 use super::origin::Origin;
@@ -9,6 +12,9 @@ use super::value::Given;
 /// Longer names are not repeated: a key may have been written where a name belongs.
 const NAME_SHOWN_MAX: usize = 32;
 
+/// More mistakes in one file are no mistakes but another kind of file. The rest is counted.
+pub(super) const MISTAKES_MAX: usize = 40;
+
 /// Something that stands in a file.
 pub(super) enum Line {
     /// A setting.
@@ -17,43 +23,41 @@ pub(super) enum Line {
     Problem(Problem),
 }
 
-/// Everything that stands in a file.
+/// What stands in a file, from top to bottom.
 #[derive(Default)]
 pub(super) struct Found {
-    /// With where each begins, in bytes.
-    lines: Vec<(usize, Line)>,
+    pub(super) lines: Vec<Line>,
     /// Whether parts of the file could not be read.
     pub(super) is_broken: bool,
+    /// Mistakes beyond those that are told.
+    pub(super) more: usize,
     /// What the operator should know of it.
     pub(super) notices: Vec<String>,
 }
 
 impl Found {
-    pub(super) fn push(&mut self, start: usize, line: Line) {
-        self.lines.push((start, line));
-    }
-
-    /// Puts the file's lines on top of the layers, from top to bottom.
-    pub(super) fn apply(self, layers: &mut Layers) {
-        for (_, line) in self.lines {
+    /// Puts what stands in the file at `path` on top of the layers.
+    pub(super) fn apply(self, path: &Arc<PathBuf>, layers: &mut Layers) {
+        for line in self.lines {
             match line {
                 Line::Setting(key, given, origin) => layers.put(key, &given, origin),
                 Line::Problem(problem) => layers.problems.push(problem),
             }
         }
+        if self.more > 0 {
+            layers.problems.push(Problem::More {
+                path: Arc::clone(path),
+                more: self.more,
+            });
+        }
         layers.notices.extend(self.notices);
-    }
-
-    /// From top to bottom.
-    pub(super) fn sort(&mut self) {
-        self.lines.sort_by_key(|(start, _)| *start);
     }
 
     /// Whether the file sets `key`.
     pub(super) fn sets(&self, wanted: Key) -> bool {
         self.lines
             .iter()
-            .any(|(_, line)| matches!(line, Line::Setting(key, ..) if *key == wanted))
+            .any(|line| matches!(line, Line::Setting(key, ..) if *key == wanted))
     }
 }
 

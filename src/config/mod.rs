@@ -122,13 +122,39 @@ impl Config {
         sources.environment.apply(&mut layers);
         put_options(&sources.options, &mut layers);
         check_together(&mut layers, files.are_broken, sources.options.local);
+        Self::of(layers, files.read, sources)
+    }
+
+    /// What a file of that name with that text comes to by itself, without environment, command line and disk.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with it.
+    pub fn of_text(path: &Path, text: &str) -> Result<Self, ConfigErrors> {
+        let mut layers = Layers::default();
+        put_defaults(&mut layers);
+        let mut files = Files::default();
+        files.add_text(&Arc::new(path.to_owned()), text, &mut layers);
+        check_together(&mut layers, files.are_broken, false);
+        let sources = Sources {
+            file: Some(path.to_owned()),
+            folder: PathBuf::new(),
+            environment: Environment::default(),
+            options: Options::default(),
+            platform_pps_threshold: None,
+        };
+        Self::of(layers, files.read, sources)
+    }
+
+    /// What the layers come to, if nothing is wrong.
+    fn of(mut layers: Layers, files: Vec<PathBuf>, sources: Sources) -> Result<Self, ConfigErrors> {
         if !layers.problems.is_empty() {
             return Err(ConfigErrors::new(layers.problems));
         }
         let notices = std::mem::take(&mut layers.notices);
         Ok(Self {
             values: layers.into_values(),
-            files: files.read,
+            files,
             notices,
             sources,
         })
@@ -320,6 +346,7 @@ fn put_options(options: &Options, layers: &mut Layers) {
 }
 
 /// The files' layers.
+#[derive(Default)]
 struct Files {
     read: Vec<PathBuf>,
     /// Whether something in them could not be read: what seems to be missing may stand there.
@@ -328,10 +355,7 @@ struct Files {
 
 impl Files {
     fn read(sources: &Sources, layers: &mut Layers) -> Self {
-        let mut files = Self {
-            read: Vec::new(),
-            are_broken: false,
-        };
+        let mut files = Self::default();
         let named = sources.file.clone();
         match named.or_else(|| sources.environment.config()) {
             Some(named) => {
@@ -392,18 +416,21 @@ impl Files {
                 return true;
             }
         };
-        let found = parse(&content.text, &path);
-        if found.sets(Key::ApiKey) {
+        let sets_key = self.add_text(&path, &content.text, layers);
+        if sets_key {
             layers.problems.extend(content.exposure(&path));
         }
-        self.are_broken |= found.is_broken;
-        let before = layers.problems.len();
-        found.apply(layers);
-        let mut own = layers.problems.split_off(before);
-        Problem::at_most(&mut own, &path);
-        layers.problems.append(&mut own);
-        self.read.push(path.to_path_buf());
         true
+    }
+
+    /// What stands in a file. Says whether it is a key.
+    fn add_text(&mut self, path: &Arc<PathBuf>, text: &str, layers: &mut Layers) -> bool {
+        let found = parse(text, path);
+        let sets_key = found.sets(Key::ApiKey);
+        self.are_broken |= found.is_broken;
+        found.apply(path, layers);
+        self.read.push(path.to_path_buf());
+        sets_key
     }
 }
 

@@ -8,9 +8,6 @@ use std::sync::Arc;
 use super::key::Key;
 use super::origin::Origin;
 
-/// More than so many problems in one place are not mistakes but another kind of file. The rest is counted.
-const TOLD_MAX: usize = 40;
-
 /// One thing that is wrong. Each message names it, what was found, what was expected and where; none repeats a secret.
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
@@ -43,16 +40,14 @@ pub enum Problem {
         cure: &'static str,
     },
     /// A line is no TOML, or a place no JSON.
-    #[error("{}, line {line}: expected {format}: {reason}", path.display())]
+    #[error("cannot be read as {format}: {reason} ({origin})")]
     Syntax {
-        /// The file.
-        path: Arc<PathBuf>,
-        /// The line, from 1.
-        line: usize,
         /// What was expected.
         format: &'static str,
         /// What the parser says.
         reason: String,
+        /// Where.
+        origin: Origin,
     },
     /// There is no such setting.
     #[error("{name}: no such {what}{} ({origin})", suggestion(nearest.as_deref()))]
@@ -127,7 +122,7 @@ pub enum Problem {
         origin: Origin,
     },
     /// There are more.
-    #[error("{}: has {more} more problems; these are the first {TOLD_MAX}", path.display())]
+    #[error("{}: has {more} more mistakes; these are the first", path.display())]
     More {
         /// The file.
         path: Arc<PathBuf>,
@@ -140,18 +135,6 @@ impl Problem {
     /// Whether it is a matter of who runs the agent, not of what is configured.
     fn is_permission(&self) -> bool {
         matches!(self, Self::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied)
-    }
-
-    /// Keeps the first problems of a file and counts the others.
-    pub(super) fn at_most(problems: &mut Vec<Self>, path: &Arc<PathBuf>) {
-        let more = problems.len().saturating_sub(TOLD_MAX);
-        if more > 0 {
-            problems.truncate(TOLD_MAX);
-            problems.push(Self::More {
-                path: Arc::clone(path),
-                more,
-            });
-        }
     }
 }
 

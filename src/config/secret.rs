@@ -15,6 +15,9 @@ const LENGTH_WITH_AN_END: usize = 16;
 /// How much of the end is shown: enough to tell two keys apart.
 const END: usize = 4;
 
+/// What stands for a secret wherever something is printed.
+const PLACEHOLDER: &str = "(secret)";
+
 impl Secret {
     /// The secret `text`.
     #[must_use]
@@ -37,7 +40,7 @@ impl Secret {
         };
         let length = rest.chars().count();
         if length < LENGTH_WITH_AN_END {
-            return "(hidden)".to_owned();
+            return PLACEHOLDER.to_owned();
         }
         let end: String = rest.chars().skip(length - END).collect();
         format!("{prefix}…{end}")
@@ -46,13 +49,13 @@ impl Secret {
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(hidden)")
+        f.write_str(PLACEHOLDER)
     }
 }
 
 impl fmt::Display for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(hidden)")
+        f.write_str(PLACEHOLDER)
     }
 }
 
@@ -65,9 +68,9 @@ mod tests {
         let masked = |text: &str| Secret::new(text).masked();
         assert_eq!(masked("ft_live_0123456789abc3d4"), "ft_live_…c3d4");
         assert_eq!(masked(&"0123456789abcdef".repeat(4)), "…cdef");
-        assert_eq!(masked("0123456789abcde"), "(hidden)");
-        assert_eq!(masked("ft_live_0123456789"), "(hidden)");
-        assert_eq!(masked(""), "(hidden)");
+        assert_eq!(masked("0123456789abcde"), "(secret)");
+        assert_eq!(masked("ft_live_0123456789"), "(secret)");
+        assert_eq!(masked(""), "(secret)");
     }
 
     #[test]
@@ -75,7 +78,7 @@ mod tests {
         let secret = Secret::new("0123456789abcdef0123");
         assert_eq!(
             format!("{secret} {secret:?} {:?}", [&secret]),
-            "(hidden) (hidden) [(hidden)]"
+            "(secret) (secret) [(secret)]"
         );
     }
 }
