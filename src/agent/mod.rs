@@ -4,7 +4,9 @@
 //! hand frames to the same classifier, meter and engine: nothing behind the packet source knows which of them it is.
 
 mod live;
+mod notify;
 mod replay;
 
-pub use live::{Ended, Live, LiveError, LiveSettings, Sink};
+pub use live::{Gauges, LinkVitals, Live, LiveError, LiveSettings, Notice, Signals, Sink};
+pub use notify::{Notifier, NotifyError, NotifySettings};
 pub use replay::{ReplaySettings, Summary, busiest_destination, replay};

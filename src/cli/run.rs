@@ -3,10 +3,12 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::flag;
 
 use super::{Exit, Failure, logging, outlet, parse_threshold};
-use crate::agent::{Ended, Live, LiveError, LiveSettings};
+use crate::agent::{Live, LiveError, LiveSettings, NotifySettings, Signals};
 use crate::capture::nic::Interface;
 use crate::count;
 use crate::detect::limits::{Limit, Limits, SetBy, SetLimit};
@@ -48,11 +50,8 @@ pub(super) struct RunArguments {
 impl RunArguments {
     pub(super) fn execute(self) -> Result<(), Failure> {
         logging::start();
-        let interrupted = Arc::new(AtomicBool::new(false));
-        for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
-            signal_hook::flag::register(signal, Arc::clone(&interrupted))
-                .map_err(|error| Failure::failed(format!("cannot wait for signals: {error}")))?;
-        }
+        let signals = listen()
+            .map_err(|error| Failure::failed(format!("cannot wait for signals: {error}")))?;
         let (sink, outlet) = outlet::open(self.events.as_deref(), self.seconds)?;
         let live = Live::start(self.settings()?, sink).map_err(failure)?;
         for notice in live.notices() {
@@ -62,16 +61,13 @@ impl RunArguments {
             log::info!("no platform is configured: working in local mode");
         }
         log::info!("{}", greeting(live.watched(), live.limits()));
-        let ended = live.wait(&interrupted);
+        live.wait(&signals, || {
+            log::info!("nothing to read again: all settings are on the command line");
+        });
         // The detector has ended and let go of the queues.
         outlet.close();
-        match ended {
-            Ended::Stopped => {
-                log::info!("stopped");
-                Ok(())
-            }
-            Ended::Capture(error) => Err(error.into()),
-        }
+        log::info!("stopped");
+        Ok(())
     }
 
     fn settings(&self) -> Result<LiveSettings, Failure> {
@@ -95,8 +91,26 @@ impl RunArguments {
             },
             engine,
             state_dir: self.state_dir.clone(),
+            notify: NotifySettings::from_environment(),
         })
     }
+}
+
+/// Listens for signals: SIGTERM and SIGINT end the agent, the second of them at once; SIGHUP has it read its
+/// configuration again.
+fn listen() -> io::Result<Signals> {
+    let signals = Signals::default();
+    for signal in [SIGTERM, SIGINT] {
+        // Before the flag is set by the same signal, so that the first one finds it unset.
+        flag::register_conditional_shutdown(
+            signal,
+            Exit::Failed as i32,
+            Arc::clone(&signals.stop),
+        )?;
+        flag::register(signal, Arc::clone(&signals.stop))?;
+    }
+    flag::register(SIGHUP, Arc::clone(&signals.reload))?;
+    Ok(signals)
 }
 
 /// Keys the hash tables with something nobody outside can know.
