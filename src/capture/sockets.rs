@@ -87,6 +87,7 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
 
     use super::*;
+    use crate::clock;
 
     /// Both ends of so many connections over loopback.
     fn connect(address: &str, count: u32) -> Vec<(TcpStream, TcpStream)> {
@@ -163,26 +164,21 @@ mod tests {
     }
 
     #[test]
-    #[ignore = "opens 20,000 sockets; prints what counting them costs"]
-    fn ten_thousand_connections_cost_so_much() {
-        let most = rustix::process::Rlimit {
-            current: Some(40_000),
-            maximum: Some(40_000),
-        };
-        rustix::process::setrlimit(rustix::process::Resource::Nofile, most).unwrap();
+    #[ignore = "opens nearly 20,000 sockets; prints what counting them costs"]
+    fn what_counting_costs() {
         let mut counter = ConnectionCounter::new();
-        for count in [0, 1_000, 10_000] {
+        for count in [0, 500, 5_000, 9_900] {
             let connections = connect("127.0.0.1:0", count);
             let mut times: Vec<_> = (0..21)
                 .map(|_| {
-                    let begun = crate::clock::monotonic();
+                    let begun = clock::monotonic();
                     assert!(counter.established().unwrap() >= 2 * count);
                     begun.elapsed()
                 })
                 .collect();
             times.sort_unstable();
             println!(
-                "{count} connections, {} sockets: median {:?}, slowest {:?}",
+                "{} sockets: median {:?}, slowest {:?}",
                 2 * count,
                 times[10],
                 times[20]

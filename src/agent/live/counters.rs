@@ -39,11 +39,6 @@ impl Counters {
         }
     }
 
-    /// Whether there are any.
-    pub(super) const fn are_there(&self) -> bool {
-        self.source.is_some()
-    }
-
     /// Looks after the interfaces: one that is captured anew is asked for by its new number, and its count begins with
     /// its next reading, for it may have counted for a while, or start from zero.
     pub(super) fn follow_links(&mut self) -> Attendance {
@@ -97,10 +92,10 @@ impl Counters {
     }
 
     /// Leaves out everything before this time, so that it does not fall into the next window, and says how many packets
-    /// that was; `None` without counters.
+    /// that was; `None` where none were ever read.
     pub(super) fn pass_over(&mut self, until_nanos: u64) -> Option<u64> {
         let passed = self.sum.pass_over(until_nanos);
-        self.are_there().then_some(passed)
+        self.read_nanos.map(|_| passed)
     }
 
     /// A reading that a test makes up.
@@ -180,7 +175,7 @@ mod tests {
         assert_eq!(packets(counters.window(WINDOW_NANOS, &[])), 1_000);
         // Twenty seconds later.
         counters.push(0, reading(20_003 * MILLI));
-        assert_eq!(counters.sum.pass_over(400 * WINDOW_NANOS), 399 * 1_000);
+        assert_eq!(counters.pass_over(400 * WINDOW_NANOS), Some(399 * 1_000));
         counters.push(0, reading(20_053 * MILLI));
         assert_eq!(packets(counters.window(401 * WINDOW_NANOS, &[])), 1_000);
         assert_eq!(
