@@ -13,6 +13,7 @@
 //! | [`incident`] | what is the story over many windows? | [`Event`](incident::Event) |
 //! | [`engine`] | the pure part as one value | [`Outcome`](engine::Outcome) |
 //! | [`ledger`] | what must survive a crash? | files in a state directory |
+//! | [`uplink`] | what does the platform hear, and what does it want? | requests, [`PlatformValues`](uplink::PlatformValues) |
 //! | [`demo`] | what can it be tried with? | [`Platform`](demo::platform::Platform) |
 //! | [`agent`] | who runs what, on which thread? | [`replay`](agent::replay()), [`Live`](agent::Live) |
 //! | [`cli`] | what do people and scripts see? | lines and exit codes |
@@ -47,6 +48,8 @@ pub mod incident;
 pub mod engine;
 
 pub mod ledger;
+
+pub mod uplink;
 
 pub mod demo;
 

@@ -89,6 +89,8 @@ impl Meter {
     #[must_use]
     pub fn close(&mut self, next: WindowIndex, mut spare: Box<Window>) -> Box<Window> {
         spare.reset(next);
+        self.window.inbound_ends.settle();
+        self.window.outbound_ends.settle();
         self.sessions.close_window();
         self.closes_at = next.end();
         std::mem::replace(&mut self.window, spare)

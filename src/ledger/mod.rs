@@ -11,6 +11,18 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+mod door;
+mod simple;
+
+pub use door::{Found, Outgoing, PlatformIds, Sample, Settled, Step, Storage, Ticket, Waiting};
+pub use simple::{Ledger, Settings};
+
+/// The note that holds the platform's last answer about this node's configuration.
+pub const PLATFORM: &str = "platform";
+
+/// The note in which the uplink says how it stands.
+pub const UPLINK: &str = "uplink";
+
 use crate::detect::baseline::{BaselineState, StateError};
 
 /// What the baseline has learned.
