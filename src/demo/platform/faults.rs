@@ -5,7 +5,7 @@
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::http::{HeaderValue, Response, StatusCode, header};
@@ -293,23 +293,7 @@ impl HttpBody for Huge {
 
 /// A time as HTTP writes it in headers.
 fn http_date(at: Timestamp) -> String {
-    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
-    const MONTHS: [&str; 12] = [
-        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
-    ];
-    // `2026-03-15T09:44:18.000Z`; the first day of the epoch was a Thursday.
-    let written = at.to_string();
-    let part = |from, to| written.get(from..to).unwrap_or_default();
-    let day = usize::try_from(at.as_seconds() / 86_400 % 7).unwrap_or_default();
-    let month = part(5, 7).parse::<usize>().unwrap_or(1).saturating_sub(1);
-    format!(
-        "{}, {} {} {} {} GMT",
-        DAYS.get(day).unwrap_or(&DAYS[0]),
-        part(8, 10),
-        MONTHS.get(month).unwrap_or(&MONTHS[0]),
-        part(0, 4),
-        part(11, 19),
-    )
+    httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(at.as_seconds()))
 }
 
 #[cfg(test)]
