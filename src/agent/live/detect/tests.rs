@@ -112,8 +112,11 @@ impl Rig {
             Engine::new(settings, None),
             Counters::new(None, Arc::clone(&links)),
             Labels::ahead(0),
-            Arc::new(Pulse::new()),
-            Box::new(told.clone()),
+            Telling {
+                ledger: Ledger::open(crate::ledger::Settings::default()).unwrap().0,
+                pulse: Arc::new(Pulse::new()),
+                sink: Box::new(told.clone()),
+            },
             1,
             seed(),
         );
@@ -204,7 +207,7 @@ impl Rig {
 
     /// What is stored of the baseline, by its path.
     fn stored(&self, path: &str) -> Option<u64> {
-        let state = serde_json::to_value(self.judge.baseline()).unwrap();
+        let state = serde_json::to_value(self.judge.engine.detector().baseline().state()).unwrap();
         state.pointer(path).and_then(serde_json::Value::as_u64)
     }
 }
