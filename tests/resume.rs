@@ -624,20 +624,18 @@ fn on_off() -> impl Strategy<Value = OnOff> {
     })
 }
 
-/// The incidents by id, to the window: when they opened, and how they last ended.
-fn lives(play: &Play) -> BTreeMap<String, (Timestamp, Timestamp)> {
-    let mut lives = BTreeMap::new();
-    for told in &play.told {
+/// The incidents by id: when they last ended, and how often they had come back.
+fn lives(play: &Play) -> BTreeMap<String, (Timestamp, u32)> {
+    let life = |told: &Told| {
         let of = told.incident();
-        let opened_at = Timestamp::from_nanos(of.opened_at.as_nanos() / 1_000_000 * 1_000_000);
-        lives.insert(of.id.to_string(), (opened_at, of.last_above_at));
-    }
-    lives
+        (of.id.to_string(), (of.last_above_at, of.pulses))
+    };
+    play.told.iter().map(life).collect()
 }
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 24,
+        cases: 100,
         failure_persistence: None,
         ..ProptestConfig::default()
     })]
