@@ -43,7 +43,12 @@ impl Agent {
 
     /// Starts it on `links` of the host, with what it learned before in `state`, and waits until it watches.
     pub(crate) fn start_in(lab: &Lab, links: &[&str], state: &Path, options: &[&str]) -> Self {
-        Self::start_as(lab.host(PROGRAM), links, state, &[&["--local"], options].concat())
+        Self::start_as(
+            lab.host(PROGRAM),
+            links,
+            state,
+            &[&["--local"], options].concat(),
+        )
     }
 
     /// The same with a platform, if its configuration names one.
