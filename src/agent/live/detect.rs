@@ -15,8 +15,8 @@ use crate::capture::counter::{CounterReading, NicQuality, NicReading, Pushed, Wa
 use crate::capture::nic::CounterSource;
 use crate::clock::Timestamp;
 use crate::count::{WINDOW_NANOS, WINDOWS_PER_SECOND, Window, WindowIndex};
-use crate::detect::baseline::BaselineState;
 use crate::engine::Engine;
+use crate::ledger::Ledger;
 use crate::words::{Duration, Thousands};
 
 /// Counters are read so long after a window's end: late enough for the timer to be past it, early enough for the line
@@ -41,7 +41,7 @@ pub(super) struct DetectThread {
     pub(super) counters: Option<CounterSource>,
     pub(super) seed: u64,
     pub(super) sink: Box<dyn Sink>,
-    pub(super) snapshots: Option<SyncSender<BaselineState>>,
+    pub(super) ledger: Option<Ledger>,
     pub(super) stop: Arc<AtomicBool>,
 }
 
@@ -171,10 +171,10 @@ impl DetectThread {
         }
     }
 
-    /// Hands out what was learned; when the last snapshot is not stored yet, this one is left out.
+    /// Hands out what was learned.
     fn snapshot(&self) {
-        if let Some(snapshots) = &self.snapshots {
-            let _ = snapshots.try_send(self.engine.detector().baseline().state());
+        if let Some(ledger) = &self.ledger {
+            ledger.baseline(self.engine.detector().baseline().state());
         }
     }
 }

@@ -18,10 +18,10 @@ use crate::capture::{CaptureError, live};
 use crate::classify::{self, Vantage};
 use crate::clock::Timestamp;
 use crate::count::{self, Window, WindowIndex};
-use crate::detect::baseline::{Baseline, BaselineState};
+use crate::detect::baseline::Baseline;
 use crate::detect::limits::Limits;
 use crate::engine::{self, Engine, Outcome};
-use crate::ledger::{LedgerError, StateDir};
+use crate::ledger::{self, Ledger, LedgerError};
 use capture::CaptureThread;
 use detect::DetectThread;
 use timeline::Timeline;
@@ -83,12 +83,16 @@ const SPARE_WINDOWS: usize = 4;
 /// How often those who wait look whether they shall stop.
 const ATTENTION: Duration = Duration::from_millis(50);
 
+/// How long the ledger may take to write the rest; SIGTERM to exit is 3 s.
+const CLOSING: Duration = Duration::from_secs(2);
+
 /// A running agent.
 #[derive(Debug)]
 pub struct Live {
     watched: Vec<Interface>,
     limits: Limits,
     notices: Vec<String>,
+    ledger: Option<Ledger>,
     stop: Arc<AtomicBool>,
     failures: Receiver<CaptureError>,
     threads: Vec<JoinHandle<()>>,
@@ -107,14 +111,19 @@ impl Live {
             .map(|source| source.interface().clone())
             .collect();
         let mut notices = Vec::new();
-        let state = settings
-            .state_dir
-            .as_ref()
-            .map(StateDir::open)
-            .transpose()?;
-        let baseline = state
-            .as_ref()
-            .and_then(|state| remembered(state, &settings.engine, &mut notices));
+        let (ledger, found) = match settings.state_dir {
+            Some(dir) => {
+                let (ledger, found) = Ledger::open(ledger::Settings {
+                    dir: Some(dir),
+                    has_uplink: false,
+                    ..ledger::Settings::default()
+                })?;
+                (Some(ledger), found)
+            }
+            None => (None, ledger::Found::default()),
+        };
+        notices.extend(found.notices.iter().cloned());
+        let baseline = remembered(&found, &settings.engine, &mut notices);
         let engine = Engine::new(settings.engine, baseline);
         let limits = *engine.detector().limits();
         let indices: Vec<u32> = watched.iter().map(|interface| interface.index).collect();
@@ -172,18 +181,6 @@ impl Live {
             })?);
         }
         drop(deliver);
-        let (snapshots, ledger) = match state {
-            Some(state) => {
-                let (snapshots, stored) = sync_channel(1);
-                (
-                    Some(snapshots),
-                    Some(spawn("ft-ledger".to_owned(), move || {
-                        store(&state, &stored)
-                    })?),
-                )
-            }
-            None => (None, None),
-        };
         let detect = DetectThread {
             engine,
             timeline,
@@ -192,15 +189,15 @@ impl Live {
             counters,
             seed: settings.count.seed,
             sink,
-            snapshots,
+            ledger: ledger.clone(),
             stop: Arc::clone(&stop),
         };
         threads.push(spawn("ft-detect".to_owned(), move || detect.run())?);
-        threads.extend(ledger);
         Ok(Self {
             watched,
             limits,
             notices,
+            ledger,
             stop,
             failures,
             threads,
@@ -242,6 +239,9 @@ impl Live {
         for thread in self.threads {
             // A thread that panicked has already ended the program: panics abort.
             let _ = thread.join();
+        }
+        if let Some(ledger) = self.ledger {
+            ledger.close(CLOSING);
         }
         ended
     }
@@ -315,34 +315,19 @@ fn default_interface() -> Result<String, LiveError> {
     Err(CaptureError::NoDefaultRoute { available }.into())
 }
 
-/// What was learned before, if it can be used. What cannot is set aside and said.
+/// What was learned before, if it can be used. What cannot is said.
 fn remembered(
-    state: &StateDir,
+    found: &ledger::Found,
     settings: &engine::Settings,
     notices: &mut Vec<String>,
 ) -> Option<Baseline> {
-    let stored = match state.load_baseline() {
-        Ok(stored) => stored?,
-        Err(error) => {
-            notices.push(error.to_string());
-            return None;
-        }
-    };
+    let stored = found.baseline.as_ref()?;
     let now = crate::clock::now().as_seconds();
-    match Baseline::restore(settings.detect.baseline.clone(), &stored, now) {
+    match Baseline::restore(settings.detect.baseline.clone(), stored, now) {
         Ok(baseline) => Some(baseline),
         Err(error) => {
-            notices.push(state.set_baseline_aside(&error.to_string()).to_string());
+            notices.push(format!("{error}; learning starts again"));
             None
-        }
-    }
-}
-
-/// Stores what the detector learned until it ends.
-fn store(state: &StateDir, snapshots: &Receiver<BaselineState>) {
-    while let Ok(snapshot) = snapshots.recv() {
-        if let Err(error) = state.save_baseline(&snapshot) {
-            log::warn!("{error}");
         }
     }
 }
