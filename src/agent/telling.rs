@@ -32,7 +32,11 @@ pub(super) fn tell_event(ledger: &Ledger, event: &Event) {
 pub(super) fn sample(second: &TrafficSecond, connections: u32, vitals: &engine::Vitals) -> Sample {
     let protocols = &second.inbound.protocols;
     let all = second.inbound.wire().packets;
-    let share = |packets: u64| u32::try_from(permille(packets, all)).unwrap_or(1_000).min(1_000);
+    let share = |packets: u64| {
+        u32::try_from(permille(packets, all))
+            .unwrap_or(1_000)
+            .min(1_000)
+    };
     Sample {
         start: second.start,
         span_seconds: 1,

@@ -12,8 +12,10 @@ use crate::words::{Percent, Thousands};
 /// Who set a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SetBy {
-    /// The operator of this host.
+    /// The operator of this host, on the command line.
     Local,
+    /// The operator of this host, in a file or in the environment.
+    Configuration,
     /// The platform.
     Platform,
 }
@@ -184,6 +186,14 @@ impl fmt::Display for Origin {
                 by: SetBy::Local,
                 unit: Unit::Bits,
             } => f.write_str("set with --threshold-bps"),
+            Self::Set {
+                by: SetBy::Configuration,
+                unit: Unit::Packets,
+            } => f.write_str("set as detection.pps_threshold"),
+            Self::Set {
+                by: SetBy::Configuration,
+                unit: Unit::Bits,
+            } => f.write_str("set as detection.bps_threshold"),
             Self::Set {
                 by: SetBy::Platform,
                 ..

@@ -137,3 +137,16 @@ pub struct Found {
     /// What was last stored under [`PLATFORM`](super::PLATFORM).
     pub platform: Option<String>,
 }
+
+/// A step that the platform will never take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// The incident's name.
+    pub incident: String,
+    /// What it was to tell.
+    pub step: Step,
+    /// Why it was refused.
+    pub reason: String,
+    /// When; a label, from the wall clock.
+    pub at: Timestamp,
+}

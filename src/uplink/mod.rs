@@ -21,6 +21,10 @@ mod resource;
 mod retry;
 mod schedule;
 mod seed;
+#[cfg(test)]
+mod server;
+#[cfg(test)]
+mod shapes;
 mod state;
 mod task;
 mod wire;

@@ -1,0 +1,329 @@
+//! The state directory and the files in it.
+//!
+//! One agent at a time works in a directory: it holds a lock on it as long as it lives. Files are for this user alone
+//! and no link is followed; what cannot be used is moved out of the way, for a person to look at, and never deleted.
+//! Called at start and on the ledger's thread.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, StatVfsMountFlags, flock, statvfs};
+use rustix::io::Errno;
+use serde::Deserialize;
+
+use super::LedgerError;
+use crate::detect::baseline::{BaselineState, StateError};
+
+/// Everything that must survive a crash.
+const DATABASE: &str = "ftagent.db";
+
+/// What SQLite keeps beside a database. The log belongs to it wherever it goes.
+const LOG: &str = "-wal";
+const LOG_INDEX: &str = "-shm";
+
+/// Where version 0.1.0 kept what the baseline had learned.
+const OLD_BASELINE: &str = "baseline.json";
+
+/// Appended to what cannot be used. The latest is kept: the first was reported, and the disk never fills.
+const SET_ASIDE: &str = ".unusable";
+
+/// For the agent's user only: a baseline tells an attacker how much goes unnoticed.
+const DIRECTORY_MODE: u32 = 0o700;
+const FILE_MODE: u32 = 0o600;
+
+/// With less room than this a disk is full: SQLite needs 32 KiB for the index of its log before it writes anything.
+const FULL_BYTES: u64 = 64 << 10;
+
+/// How often, and how long in between, the lock is asked for: whoever only looks whether an agent runs holds it for
+/// an instant, and an agent that was just killed for a little longer.
+const LOCK_ATTEMPTS: u32 = 10;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
+/// A state directory that is ours as long as this value lives.
+#[derive(Debug)]
+pub(super) struct Place {
+    /// As it was named, for messages.
+    named: PathBuf,
+    /// Without links: the database may not be one, the way to it may.
+    path: PathBuf,
+    /// Which directory it is.
+    identity: Option<Identity>,
+    _lock: Option<File>,
+}
+
+/// Why a database cannot be worked with. Both say what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// It is not one of ours, or damaged: a new one would do.
+    Unusable(String),
+    /// It cannot be reached, read or written now: later it may.
+    Failing(String),
+}
+
+impl Trouble {
+    /// What is wrong and what to do about it.
+    pub(super) fn reason(self) -> String {
+        let (Self::Unusable(reason) | Self::Failing(reason)) = self;
+        reason
+    }
+}
+
+/// Which file it is, whatever it is called now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+impl Place {
+    /// The directory at `named`, made for this user alone if it is not there, and locked.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::NotADirectory`], [`LedgerError::InUse`], or [`LedgerError::Io`] when it cannot be made or opened.
+    pub(super) fn open(named: &Path) -> Result<Self, LedgerError> {
+        make_directory(named)?;
+        let path = fs::canonicalize(named).map_err(failed(named, "resolve the path"))?;
+        let directory = File::open(&path).map_err(failed(named, "open the directory"))?;
+        Ok(Self {
+            named: named.to_owned(),
+            identity: identity(&path),
+            path,
+            _lock: lock(named, directory)?,
+        })
+    }
+
+    /// Whether the directory is still found where it was.
+    pub(super) fn is_there(&self) -> bool {
+        self.identity.is_some() && identity(&self.path) == self.identity
+    }
+
+    /// The database as it is named to people.
+    pub(super) fn named_database(&self) -> PathBuf {
+        self.named.join(DATABASE)
+    }
+
+    /// The database as it is opened.
+    pub(super) fn database(&self) -> PathBuf {
+        self.path.join(DATABASE)
+    }
+
+    /// Makes sure that the database is a plain file for this user alone; an empty one is made if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`Trouble::Unusable`] when something else is in its place, [`Trouble::Failing`] when the system refuses.
+    pub(super) fn prepare(&self) -> Result<(), Trouble> {
+        let path = self.database();
+        let refused = |action: &str, error: &io::Error| {
+            Trouble::Failing(self.cure(format!("cannot {action}: {error}")))
+        };
+        match fs::symlink_metadata(&path) {
+            Ok(found) if found.is_file() => {
+                if found.mode() & 0o7777 == FILE_MODE {
+                    return Ok(());
+                }
+                fs::set_permissions(&path, Permissions::from_mode(FILE_MODE))
+                    .map_err(|error| refused("close it to other users", &error))
+            }
+            Ok(found) if found.is_symlink() => Err(Trouble::Unusable(
+                "it is a symbolic link, which is not followed".to_owned(),
+            )),
+            Ok(_) => Err(Trouble::Unusable("it is not a file".to_owned())),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let mut options = OpenOptions::new();
+                let made = options.write(true).create_new(true).mode(FILE_MODE);
+                let made = made.open(path).map(|_| ());
+                made.map_err(|error| refused("make it", &error))
+            }
+            Err(error) => Err(refused("look at it", &error)),
+        }
+    }
+
+    /// What to say of a failure: what the file system says of itself explains more than the call that hit upon it.
+    pub(super) fn cure(&self, failure: String) -> String {
+        let Ok(disk) = statvfs(&self.path) else {
+            return format!("{failure}; is the directory still there?");
+        };
+        if disk.f_flag.contains(StatVfsMountFlags::RDONLY) {
+            return "the file system is read-only; make it writable again (one that failed is made \
+                    read-only by the kernel, see its log)"
+                .to_owned();
+        }
+        if disk.f_bavail.saturating_mul(disk.f_frsize) < FULL_BYTES {
+            return "the disk is full; make room on it".to_owned();
+        }
+        failure
+    }
+
+    /// Which file the database is now; `None` when it is gone.
+    pub(super) fn identity(&self) -> Option<Identity> {
+        identity(&self.database())
+    }
+
+    /// Moves the database out of the way because of `reason`, and returns what reports it.
+    ///
+    /// # Errors
+    ///
+    /// What the system says when it cannot be moved.
+    pub(super) fn set_aside(&self, reason: &str) -> io::Result<LedgerError> {
+        let path = self.database();
+        let kept_as = with_suffix(&path, SET_ASIDE);
+        // The log first: a crash in between leaves a database that is set aside next time, and finds its log there.
+        for companion in [LOG, LOG_INDEX] {
+            let from = with_suffix(&path, companion);
+            let to = with_suffix(&kept_as, companion);
+            match fs::rename(&from, &to) {
+                Err(error) if error.kind() == ErrorKind::NotFound => remove_if_there(&to)?,
+                moved => moved?,
+            }
+        }
+        fs::rename(&path, &kept_as)?;
+        Ok(LedgerError::SetAside {
+            kept_as: with_suffix(&self.named_database(), SET_ASIDE),
+            path: self.named_database(),
+            reason: reason.to_owned(),
+        })
+    }
+
+    /// What version 0.1.0 had learned, if it ran here last.
+    ///
+    /// # Errors
+    ///
+    /// When it is there and cannot be used: then learning starts again.
+    pub(super) fn old_baseline(&self) -> Result<Option<BaselineState>, LedgerError> {
+        let path = self.path.join(OLD_BASELINE);
+        match fs::symlink_metadata(&path) {
+            Ok(found) if found.is_file() => {}
+            Ok(_) => return Ok(None),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed(&path, "look at it")(error)),
+        }
+        let file = File::open(&path).map_err(failed(&path, "open it"))?;
+        let mut stored = Vec::new();
+        // One byte more than the limit tells a file that fits from one that goes on, whatever its length claims.
+        let most = BaselineState::JSON_BYTES_MAX.saturating_add(1);
+        let read = file.take(most).read_to_end(&mut stored);
+        read.map_err(failed(&path, "read it"))?;
+        parsed_baseline(&stored).map(Some).map_err(|reason| {
+            let kept_as = with_suffix(&path, SET_ASIDE);
+            match fs::rename(&path, &kept_as) {
+                Ok(()) => LedgerError::SetAside {
+                    path,
+                    kept_as,
+                    reason,
+                },
+                Err(error) => failed(&path, "set it aside")(error),
+            }
+        })
+    }
+
+    /// What version 0.1.0 had learned is in the database now.
+    pub(super) fn forget_old_baseline(&self) {
+        // Where it stays it is read and stored once more at the next start, over the same.
+        let _ = fs::remove_file(self.path.join(OLD_BASELINE));
+    }
+}
+
+/// Whether an agent works in the directory at `path` now.
+pub(super) fn is_in_use(path: &Path) -> bool {
+    let Ok(directory) = File::open(path) else {
+        return false;
+    };
+    flock(&directory, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
+}
+
+/// The database in a state directory that somebody only looks at.
+///
+/// # Errors
+///
+/// [`LedgerError::Io`] when the directory cannot be found.
+pub(super) fn database_in(directory: &Path) -> Result<PathBuf, LedgerError> {
+    let path = fs::canonicalize(directory).map_err(failed(directory, "find the directory"))?;
+    Ok(path.join(DATABASE))
+}
+
+/// The state in `stored`, or what is wrong with it. The version is asked for first: of a state from another version it
+/// can be said what it is, instead of which of its fields is unknown.
+pub(super) fn parsed_baseline(stored: &[u8]) -> Result<BaselineState, String> {
+    #[derive(Deserialize)]
+    struct Version {
+        version: u32,
+    }
+    let limit = BaselineState::JSON_BYTES_MAX;
+    if stored.len() as u64 > limit {
+        return Err(format!("it is larger than {limit} bytes"));
+    }
+    let damaged = |error: serde_json::Error| format!("it is damaged: {error}");
+    let Version { version } = serde_json::from_slice(stored).map_err(damaged)?;
+    if version != BaselineState::VERSION {
+        return Err(StateError::Version { found: version }.to_string());
+    }
+    serde_json::from_slice(stored).map_err(damaged)
+}
+
+fn make_directory(named: &Path) -> Result<(), LedgerError> {
+    match fs::metadata(named) {
+        Ok(found) if found.is_dir() => Ok(()),
+        Ok(_) => Err(LedgerError::NotADirectory {
+            path: named.to_owned(),
+        }),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let mut builder = DirBuilder::new();
+            let made = builder.recursive(true).mode(DIRECTORY_MODE).create(named);
+            made.map_err(failed(named, "make the directory"))
+        }
+        Err(error) => Err(failed(named, "look at the directory")(error)),
+    }
+}
+
+/// The lock on a directory; `None` where the file system has no locks to give.
+fn lock(named: &Path, directory: File) -> Result<Option<File>, LedgerError> {
+    for attempt in 0..LOCK_ATTEMPTS {
+        if attempt > 0 {
+            thread::sleep(LOCK_PAUSE);
+        }
+        match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(Some(directory)),
+            Err(Errno::WOULDBLOCK) => {}
+            Err(_) => return Ok(None),
+        }
+    }
+    Err(LedgerError::InUse {
+        path: named.to_owned(),
+    })
+}
+
+fn identity(path: &Path) -> Option<Identity> {
+    let found = fs::symlink_metadata(path).ok()?;
+    Some(Identity {
+        device: found.dev(),
+        inode: found.ino(),
+    })
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+pub(super) fn failed(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> LedgerError {
+    let path = path.to_owned();
+    move |source| LedgerError::Io {
+        path,
+        action,
+        source,
+    }
+}

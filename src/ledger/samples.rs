@@ -1,0 +1,283 @@
+//! Seconds of traffic: kept one by one, told in spans that grow with their age.
+//!
+//! How thin a span is told is decided when it is read: what is kept stays whole for whoever looks at this host. Called
+//! on the ledger's thread, inside a transaction.
+
+use rusqlite::{Connection, OptionalExtension, Row};
+
+use super::Sample;
+use super::store::{signed, unsigned};
+use crate::clock::Timestamp;
+
+/// Up to this age, in seconds, an untold second is told as it is: an hour without the platform costs no detail.
+const TOLD_WHOLE_SECONDS: u64 = 3_600;
+
+/// Up to this age in tens, beyond it in minutes. So 72 hours wait as 3,600 + 3,960 + 3,600 samples. The published limit
+/// is two a second; beside those of the running second that leaves one, and all are told after three hours.
+const TOLD_IN_TENS_SECONDS: u64 = 12 * 3_600;
+
+/// Spans: each a multiple of the one before, so that none lies across a bound.
+const TENS: u64 = 10;
+const MINUTES: u64 = 60;
+
+/// Samples that are read at a time, at most: an hour, in one piece of 300 kB.
+const READ_MAX: usize = 3_600;
+
+/// How many seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Seconds {
+    /// All of them.
+    pub(super) all: u64,
+    /// Those that were not told.
+    pub(super) untold: u64,
+}
+
+/// Keeps a second, over an earlier one of the same label: the clock was set back, and it is told again. Says whether
+/// that one waited to be told.
+pub(super) fn keep(db: &Connection, sample: &Sample, told: bool) -> rusqlite::Result<bool> {
+    let start = signed(sample.start.as_seconds());
+    let waited = db
+        .prepare_cached("SELECT told FROM sample WHERE start = ?1")?
+        .query_row([start], |row| row.get::<_, bool>(0))
+        .optional()?
+        == Some(false);
+    let sql = "INSERT OR REPLACE INTO sample VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+    db.prepare_cached(sql)?.execute((
+        start,
+        told,
+        signed(sample.pps),
+        signed(sample.pps_max),
+        signed(sample.bps),
+        signed(sample.bps_max),
+        sample.tcp_permille,
+        sample.udp_permille,
+        sample.icmp_permille,
+        sample.connections,
+        sample.threshold_pps.map(signed),
+    ))?;
+    Ok(waited)
+}
+
+/// Samples to tell, from the newest or the oldest on, thinned by how old they are at `now`.
+pub(super) fn untold(
+    db: &Connection,
+    newest: bool,
+    limit: usize,
+    now: Timestamp,
+) -> rusqlite::Result<Vec<Sample>> {
+    let limit = limit.min(READ_MAX);
+    let order = if newest { "DESC" } else { "ASC" };
+    let sql = format!("SELECT * FROM sample WHERE told = 0 ORDER BY start {order}");
+    let mut statement = db.prepare_cached(&sql)?;
+    let mut rows = statement.query([])?;
+    let mut samples = Vec::new();
+    let mut open: Option<Span> = None;
+    while samples.len() < limit {
+        let Some(row) = rows.next()? else {
+            samples.extend(open.take().map(|span| span.sample()));
+            break;
+        };
+        let second = second(row)?;
+        let bounds = bounds(second.start.as_seconds(), now);
+        match &mut open {
+            Some(span) if span.bounds == bounds => span.add(&second),
+            _ => {
+                let ended = open.replace(Span::new(bounds, &second));
+                samples.extend(ended.map(|span| span.sample()));
+            }
+        }
+    }
+    Ok(samples)
+}
+
+/// The seconds a sample stands for were told; says how many that were.
+pub(super) fn told(db: &Connection, sample: &Sample) -> rusqlite::Result<u64> {
+    let start = sample.start.as_seconds();
+    let end = start.saturating_add(u64::from(sample.span_seconds));
+    let sql = "UPDATE sample SET told = 1 WHERE told = 0 AND start >= ?1 AND start < ?2";
+    let told = db
+        .prepare_cached(sql)?
+        .execute((signed(start), signed(end)))?;
+    Ok(told as u64)
+}
+
+/// Nothing up to `end` will be told.
+pub(super) fn skip(db: &Connection, end: Timestamp) -> rusqlite::Result<()> {
+    let sql = "UPDATE sample SET told = 1 WHERE told = 0 AND start <= ?1";
+    let end = signed(end.as_seconds());
+    db.prepare_cached(sql)?.execute([end]).map(drop)
+}
+
+/// How many wait to be told.
+pub(super) fn waiting(db: &Connection) -> rusqlite::Result<u64> {
+    let sql = "SELECT count(*) FROM sample WHERE told = 0";
+    db.prepare_cached(sql)?
+        .query_row([], |row| row.get(0).map(unsigned))
+}
+
+/// The newest second.
+pub(super) fn newest(db: &Connection) -> rusqlite::Result<Option<Sample>> {
+    let sql = "SELECT * FROM sample ORDER BY start DESC LIMIT 1";
+    db.prepare_cached(sql)?.query_row([], second).optional()
+}
+
+/// All seconds, each with whether it was told.
+pub(super) fn all(db: &Connection) -> rusqlite::Result<Vec<(Sample, bool)>> {
+    let mut statement = db.prepare("SELECT * FROM sample ORDER BY start")?;
+    let rows = statement.query_map([], |row| Ok((second(row)?, row.get("told")?)))?;
+    rows.collect()
+}
+
+/// Removes what is further from `now` than `keep_seconds`: the past, and a future that a clock has made up.
+pub(super) fn remove_far(
+    db: &Connection,
+    now: Timestamp,
+    keep_seconds: u64,
+) -> rusqlite::Result<Seconds> {
+    let now = now.as_seconds();
+    let first = signed(now.saturating_sub(keep_seconds));
+    let last = signed(now.saturating_add(keep_seconds));
+    let before = db
+        .prepare_cached("DELETE FROM sample WHERE start < ?1 RETURNING told")?
+        .query_map([first], |row| row.get(0))?
+        .try_fold(Seconds::default(), count)?;
+    db.prepare_cached("DELETE FROM sample WHERE start > ?1 RETURNING told")?
+        .query_map([last], |row| row.get(0))?
+        .try_fold(before, count)
+}
+
+/// Removes the oldest.
+pub(super) fn remove_oldest(db: &Connection, at_most: u64) -> rusqlite::Result<Seconds> {
+    let sql = "DELETE FROM sample WHERE start IN (SELECT start FROM sample ORDER BY start LIMIT ?1)
+        RETURNING told";
+    db.prepare_cached(sql)?
+        .query_map([at_most], |row| row.get(0))?
+        .try_fold(Seconds::default(), count)
+}
+
+fn count(seconds: Seconds, told: rusqlite::Result<bool>) -> rusqlite::Result<Seconds> {
+    let told = told?;
+    Ok(Seconds {
+        all: seconds.all + 1,
+        untold: seconds.untold + u64::from(!told),
+    })
+}
+
+/// A second as it was kept.
+fn second(row: &Row<'_>) -> rusqlite::Result<Sample> {
+    let large = |column| row.get(column).map(unsigned);
+    Ok(Sample {
+        start: Timestamp::from_seconds(large("start")?),
+        span_seconds: 1,
+        pps: large("pps")?,
+        pps_max: large("pps_max")?,
+        bps: large("bps")?,
+        bps_max: large("bps_max")?,
+        tcp_permille: row.get("tcp_permille")?,
+        udp_permille: row.get("udp_permille")?,
+        icmp_permille: row.get("icmp_permille")?,
+        connections: row.get("connections")?,
+        threshold_pps: row.get::<_, Option<i64>>("threshold_pps")?.map(unsigned),
+    })
+}
+
+/// First second and length of the span in which a second is told.
+fn bounds(start: u64, now: Timestamp) -> (u64, u64) {
+    // Bounds lie on whole minutes: a span is one as a whole or not at all.
+    let before = |age: u64| {
+        let bound = now.as_seconds().saturating_sub(age);
+        start < bound - bound % MINUTES
+    };
+    let span = if before(TOLD_IN_TENS_SECONDS) {
+        MINUTES
+    } else if before(TOLD_WHOLE_SECONDS) {
+        TENS
+    } else {
+        1
+    };
+    (start - start % span, span)
+}
+
+/// Seconds that are told as one.
+struct Span {
+    bounds: (u64, u64),
+    seconds: u128,
+    pps: u128,
+    bps: u128,
+    /// Packets by protocol, in permille.
+    tcp: u128,
+    udp: u128,
+    icmp: u128,
+    connections: u128,
+    pps_max: u64,
+    bps_max: u64,
+    last: Timestamp,
+    threshold_pps: Option<u64>,
+}
+
+impl Span {
+    fn new(bounds: (u64, u64), second: &Sample) -> Self {
+        let mut span = Self {
+            bounds,
+            seconds: 0,
+            pps: 0,
+            bps: 0,
+            tcp: 0,
+            udp: 0,
+            icmp: 0,
+            connections: 0,
+            pps_max: 0,
+            bps_max: 0,
+            last: Timestamp::default(),
+            threshold_pps: None,
+        };
+        span.add(second);
+        span
+    }
+
+    fn add(&mut self, second: &Sample) {
+        let packets = u128::from(second.pps);
+        self.seconds += 1;
+        self.pps += packets;
+        self.bps += u128::from(second.bps);
+        self.tcp += packets * u128::from(second.tcp_permille);
+        self.udp += packets * u128::from(second.udp_permille);
+        self.icmp += packets * u128::from(second.icmp_permille);
+        self.connections += u128::from(second.connections);
+        self.pps_max = self.pps_max.max(second.pps_max);
+        self.bps_max = self.bps_max.max(second.bps_max);
+        if second.start >= self.last {
+            self.last = second.start;
+            self.threshold_pps = second.threshold_pps;
+        }
+    }
+
+    fn sample(&self) -> Sample {
+        let (start, length) = self.bounds;
+        let mean = |sum: u128| rounded(sum, self.seconds);
+        let share = |sum: u128| small(rounded(sum, self.pps));
+        Sample {
+            start: Timestamp::from_seconds(start),
+            span_seconds: u32::try_from(length).unwrap_or(u32::MAX),
+            pps: mean(self.pps),
+            pps_max: self.pps_max,
+            bps: mean(self.bps),
+            bps_max: self.bps_max,
+            tcp_permille: share(self.tcp),
+            udp_permille: share(self.udp),
+            icmp_permille: share(self.icmp),
+            connections: small(mean(self.connections)),
+            threshold_pps: self.threshold_pps,
+        }
+    }
+}
+
+/// `sum / parts`, to the nearest.
+fn rounded(sum: u128, parts: u128) -> u64 {
+    let parts = parts.max(1);
+    u64::try_from((sum + parts / 2) / parts).unwrap_or(u64::MAX)
+}
+
+fn small(value: u64) -> u32 {
+    u32::try_from(value).unwrap_or(u32::MAX)
+}
