@@ -8,6 +8,8 @@ use super::{Exit, Failure, config};
 use crate::capture::CaptureError;
 use crate::capture::nic::{self, Interface};
 use crate::config::{Config, Key, Origin, Setting, Value};
+use crate::uplink::{self, ApiBase, OnceError, TroubleKind, UplinkError};
+use crate::words::Thousands;
 
 /// Arguments of `ftagent check`.
 #[derive(Debug, clap::Args)]
@@ -15,6 +17,10 @@ pub(super) struct CheckArguments {
     /// Read this configuration file instead of /etc/ftagent/ftagent.toml
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+
+    /// Ask the platform, too: whether it is there, and whether it accepts this node
+    #[arg(long)]
+    online: bool,
 }
 
 impl CheckArguments {
@@ -27,7 +33,53 @@ impl CheckArguments {
                 exit: Exit::Configuration,
             });
         }
-        print(&summary(&config))
+        print(&summary(&config))?;
+        if self.online {
+            print(&format!("  {:<11} {}\n", "platform", ask(&config)?))?;
+        }
+        Ok(())
+    }
+}
+
+/// What the platform says. Nothing about this node is sent but its credentials, where it has any.
+fn ask(config: &Config) -> Result<String, Failure> {
+    let Some(settings) = config.uplink() else {
+        // Always there, and was checked.
+        let base = said(config, Key::ApiBase, "");
+        let base = ApiBase::parse(&base, true).map_err(UplinkError::Base);
+        base.map_err(OnceError::from)
+            .and_then(|base| uplink::health(&base))
+            .map_err(refusal)?;
+        return Ok("is there; without credentials, that is all it was asked".to_owned());
+    };
+    let wanted = uplink::look(&settings).map_err(refusal)?;
+    let limit = wanted.pps_threshold.map_or_else(
+        || "sets no packet limit".to_owned(),
+        |pps| format!("sets a limit of {} packets/s", Thousands(pps)),
+    );
+    let suspended = if wanted.suspended {
+        "; the subscription is suspended, so it will take nothing"
+    } else {
+        ""
+    };
+    Ok(format!("accepts this node and {limit}{suspended}"))
+}
+
+/// A platform that does not know us or the path is a matter of configuration; one that is away is not.
+fn refusal(error: OnceError) -> Failure {
+    let exit = match &error {
+        OnceError::Platform {
+            kind: TroubleKind::KeyRejected | TroubleKind::NoSuchPath,
+            ..
+        }
+        | OnceError::Uplink(UplinkError::Base(_) | UplinkError::NodeUuid { .. }) => {
+            Exit::Configuration
+        }
+        OnceError::Platform { .. } | OnceError::Uplink(_) => Exit::Failed,
+    };
+    Failure {
+        message: format!("platform: {error}"),
+        exit,
     }
 }
 

@@ -18,7 +18,6 @@ mod lines;
 mod near;
 mod origin;
 mod problem;
-mod secret;
 mod value;
 
 use std::collections::BTreeMap;
@@ -27,8 +26,10 @@ use std::sync::Arc;
 
 use log::LevelFilter;
 
-use crate::detect::limits::{self, SetBy, SetLimit};
+use crate::detect::limits::{self, LocalLimits, SetBy, SetLimit};
 use crate::engine;
+use crate::ledger;
+use crate::uplink::{self, ApiKey, Contract};
 use layers::Layers;
 use lines::Found;
 
@@ -37,7 +38,6 @@ pub use environment::Environment;
 pub use key::{Key, Takes};
 pub use origin::{Origin, Setting};
 pub use problem::{ConfigErrors, Problem};
-pub use secret::Secret;
 pub use value::Value;
 
 /// Where the configuration is looked for when nobody names a file.
@@ -215,32 +215,69 @@ impl Config {
 
     /// The token that nodes are registered with.
     #[must_use]
-    pub fn deploy_token(&self) -> Option<&Secret> {
+    pub fn deploy_token(&self) -> Option<&ApiKey> {
         match self.value(Key::DeployToken) {
             Some(Value::Secret(token)) => Some(token),
             _ => None,
         }
     }
 
-    /// How limits come about. What the platform set is not in here: it comes and goes while the agent runs.
+    /// Who we are to the platform; `None` in local mode. What it is told of this host is for the agent to fill in.
     #[must_use]
-    pub fn limits(&self) -> limits::Settings {
-        let mut limits = limits::Settings {
-            set_pps: self.set_limit(Key::PpsThreshold),
-            set_bps: self.set_limit(Key::BpsThreshold),
-            link_bps: self.number(Key::LinkBps),
-            ..limits::Settings::default()
+    pub fn uplink(&self) -> Option<uplink::Settings> {
+        let (Some(Value::Secret(key)), Some(Value::Text(node)), Some(Value::Text(base))) = (
+            self.value(Key::ApiKey).filter(|_| !self.is_local()),
+            self.value(Key::NodeUuid),
+            self.value(Key::ApiBase),
+        ) else {
+            return None;
         };
-        self.fill(Key::FloorPps, &mut limits.floor_pps, 1);
-        self.fill(Key::FloorBps, &mut limits.floor_bps, 1);
-        limits
+        let mut settings = uplink::Settings::new(base, key.clone(), node);
+        settings.allow_http = self.value(Key::AllowHttp) == Some(&Value::Switch(true));
+        settings.contract = match self.value(Key::Contract) {
+            Some(Value::Choice("seed")) => Contract::Seed,
+            Some(Value::Choice("resource")) => Contract::Resource,
+            _ => Contract::Auto,
+        };
+        Some(settings)
+    }
+
+    /// Where and how much is kept.
+    #[must_use]
+    pub fn ledger(&self) -> ledger::Settings {
+        let mut settings = ledger::Settings {
+            dir: self.state_dir().map(Path::to_path_buf),
+            has_uplink: !self.is_local(),
+            ..ledger::Settings::default()
+        };
+        self.fill(Key::QuotaMib, &mut settings.quota_bytes, 1 << 20);
+        settings
+    }
+
+    /// The limits that the operator set. What the platform set is not among them: it comes and goes while the agent
+    /// runs.
+    #[must_use]
+    pub fn local_limits(&self) -> LocalLimits {
+        LocalLimits {
+            pps: self.set_limit(Key::PpsThreshold),
+            bps: self.set_limit(Key::BpsThreshold),
+        }
     }
 
     /// How to detect and how incidents live. `seed` keys the hash tables.
     #[must_use]
     pub fn engine(&self, seed: u64) -> engine::Settings {
         let mut engine = engine::Settings::default();
-        engine.detect.limits = self.limits();
+        let local = self.local_limits();
+        engine.detect.limits = limits::Settings {
+            set_pps: local.pps,
+            set_bps: local.bps,
+            link_bps: self.number(Key::LinkBps),
+            ..limits::Settings::default()
+        };
+        let limits = &mut engine.detect.limits;
+        self.fill(Key::FloorPps, &mut limits.floor_pps, 1);
+        self.fill(Key::FloorBps, &mut limits.floor_bps, 1);
         engine.detect.seed = seed;
         let baseline = &mut engine.detect.baseline;
         self.fill(Key::Multiplier, &mut baseline.multiplier, 1);
@@ -320,7 +357,10 @@ fn put_defaults(layers: &mut Layers) {
             Key::UpdateSeconds,
             Value::Number(incident.update_millis / 1_000),
         ),
-        (Key::QuotaMib, Value::Number(64)),
+        (
+            Key::QuotaMib,
+            Value::Number(ledger::Settings::default().quota_bytes >> 20),
+        ),
         (Key::LogLevel, Value::Choice("info")),
     ] {
         layers.set(key, value, Origin::Default);
@@ -487,21 +527,21 @@ fn check_encryption(layers: &mut Layers) {
     else {
         return;
     };
-    let Some(host) = value::unencrypted_host(base) else {
+    if !value::is_exposed(base) {
         return;
-    };
-    let origin = origin.clone();
+    }
+    let (base, origin) = (base.clone(), origin.clone());
     match layers.get(Key::AllowHttp) {
         Some(Setting {
             value: Value::Switch(true),
             origin,
         }) => {
             let notice = format!(
-                "api.allow_http: the API key travels unencrypted to {host} (allowed {origin})"
+                "api.allow_http: the API key travels unencrypted to {base} (allowed {origin})"
             );
             layers.notices.push(notice);
         }
-        _ => layers.problems.push(Problem::Unencrypted { host, origin }),
+        _ => layers.problems.push(Problem::Unencrypted { base, origin }),
     }
 }
 

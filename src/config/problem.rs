@@ -99,12 +99,12 @@ pub enum Problem {
     },
     /// The key would travel in the open.
     #[error(
-        "api.base: expected https://, found http:// to {host}, which would send the API key unencrypted; use https://, or set api.allow_http = true ({origin})"
+        "api.base: expected https://, found {base}, which would send the API key unencrypted; use https://, or set api.allow_http = true ({origin})"
     )]
     Unencrypted {
-        /// The host.
-        host: String,
-        /// Where the base is set.
+        /// The address.
+        base: String,
+        /// Where it is set.
         origin: Origin,
     },
     /// Two settings contradict each other.

@@ -4,12 +4,9 @@
 //! stand in the wrong place: nobody's key is printed because it was pasted into the wrong line. Pure.
 
 use std::fmt;
-use std::net::IpAddr;
 use std::path::PathBuf;
 
-use reqwest::Url;
-
-use super::secret::Secret;
+use crate::uplink::{ApiBase, ApiKey, BaseError};
 use crate::words::Thousands;
 
 /// What a setting may be.
@@ -67,7 +64,7 @@ pub(super) enum Given {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value {
     /// A key or token. Never printed whole.
-    Secret(Secret),
+    Secret(ApiKey),
     /// A text.
     Text(String),
     /// One of a few words.
@@ -123,9 +120,6 @@ const UUID_LENGTH_MAX: usize = 40;
 /// What keys begin with on the platform's pages.
 pub(super) const KEY_PREFIX: &str = "ft_";
 
-/// Longer URLs are refused by common servers.
-const URL_LENGTH_MAX: usize = 2_000;
-
 /// The longest alternative name of an interface (`ALTIFNAMSIZ` is 128 with the final zero byte).
 const INTERFACE_LENGTH_MAX: usize = 127;
 
@@ -141,7 +135,7 @@ impl Kind {
         match self {
             Self::Secret => textual(given, secret),
             Self::Uuid => textual(given, uuid),
-            Self::Base => textual(given, |text| base(text).map(Value::Text)),
+            Self::Base => textual(given, base),
             Self::Choice(words) => textual(given, |text| choice(text, words)),
             Self::Folder => textual(given, folder),
             Self::Interfaces => Ok(interfaces(given)?.map(Value::Names)),
@@ -192,22 +186,17 @@ fn textual(
     }
 }
 
-fn header_safe(text: &str) -> bool {
-    text.chars().all(|c| c.is_ascii_graphic())
-}
-
 fn secret(text: &str) -> Result<Value, Misfit> {
     let (least, most) = SECRET_LENGTH;
     let expected = format!("{least} to {most} visible ASCII characters");
-    if !header_safe(text) {
-        // Not which: it is a part of a secret.
-        return Err(Misfit::new(expected, "others among them"));
+    let length = text.chars().count();
+    if !(least..=most).contains(&length) {
+        return Err(Misfit::new(expected, length.to_string()));
     }
-    // All ASCII: bytes are characters.
-    if !(least..=most).contains(&text.len()) {
-        return Err(Misfit::new(expected, text.len().to_string()));
-    }
-    Ok(Value::Secret(Secret::new(text)))
+    // Not which character: it is a part of a secret.
+    ApiKey::new(text)
+        .map(Value::Secret)
+        .map_err(|_| Misfit::new(expected, "others among them"))
 }
 
 fn uuid(text: &str) -> Result<Value, Misfit> {
@@ -217,50 +206,28 @@ fn uuid(text: &str) -> Result<Value, Misfit> {
         let found = format!("{length} characters; an API key belongs into api.key");
         return Err(Misfit::new(expected, found));
     }
-    if !header_safe(text) {
+    if !text.chars().all(|c| c.is_ascii_graphic()) {
         return Err(Misfit::new(expected, "others among them"));
     }
     Ok(Value::Text(text.to_owned()))
 }
 
-/// The URL without its final slashes.
-pub(super) fn base(text: &str) -> Result<String, Misfit> {
-    const EXPECTED: &str = "a URL such as https://flowtriq.com/api/v1";
-    if text.len() > URL_LENGTH_MAX {
-        return Err(Misfit::new(
-            EXPECTED,
-            format!("a text of {} bytes", text.len()),
-        ));
+/// The address without its final slashes. Whether an unencrypted one will do depends on another setting.
+fn base(text: &str) -> Result<Value, Misfit> {
+    match ApiBase::parse(text, true) {
+        Ok(base) => Ok(Value::Text(base.to_string())),
+        // What stands in it is not repeated: somebody's password may be in it.
+        Err(BaseError::NoUrl { reason, .. }) => Err(Misfit::new(
+            "a URL such as https://flowtriq.com/api/v1",
+            format!("one that will not do: {reason}"),
+        )),
+        Err(BaseError::PlainHttp { .. }) => Err(Misfit::new("https://", "http://")),
     }
-    // What stands in it is not repeated: somebody's password may be in it.
-    let url = Url::parse(text).map_err(|_| Misfit::new(EXPECTED, "a text that is none"))?;
-    let found = if !matches!(url.scheme(), "https" | "http") {
-        format!("the scheme {}", shown(url.scheme()))
-    } else if !url.has_host() {
-        "none with a host".to_owned()
-    } else if !url.username().is_empty() || url.password().is_some() {
-        "one with a user name or password".to_owned()
-    } else if url.query().is_some() || url.fragment().is_some() {
-        "one with something behind its path".to_owned()
-    } else {
-        return Ok(url.as_str().trim_end_matches('/').to_owned());
-    };
-    Err(Misfit::new(EXPECTED, found))
 }
 
-/// The host that `base` would send the key to without encryption, if it would: `http` beyond loopback.
-pub(super) fn unencrypted_host(base: &str) -> Option<String> {
-    let url = Url::parse(base).ok()?;
-    if url.scheme() != "http" {
-        return None;
-    }
-    let host = url.host_str()?;
-    let address = host.trim_start_matches('[').trim_end_matches(']');
-    let loopback = host == "localhost"
-        || address
-            .parse::<IpAddr>()
-            .is_ok_and(|address| address.is_loopback());
-    (!loopback).then(|| host.to_owned())
+/// Whether a base would send the key unencrypted to another host.
+pub(super) fn is_exposed(base: &str) -> bool {
+    ApiBase::parse(base, true).is_ok_and(|base| base.is_exposed())
 }
 
 fn choice(text: &str, words: &'static [&'static str]) -> Result<Value, Misfit> {
@@ -467,7 +434,9 @@ mod tests {
         );
         assert_eq!(
             Kind::Secret.read(&text("  ft_live_0123456789  ")),
-            Ok(Some(Value::Secret(Secret::new("ft_live_0123456789"))))
+            Ok(Some(Value::Secret(
+                ApiKey::new("ft_live_0123456789").unwrap()
+            )))
         );
     }
 
@@ -495,7 +464,6 @@ mod tests {
     #[test]
     fn a_base_is_a_url_with_nothing_behind_its_path() {
         for (given, becomes) in [
-            ("https://flowtriq.com/api/v1", "https://flowtriq.com/api/v1"),
             (
                 "https://flowtriq.com/api/v1//",
                 "https://flowtriq.com/api/v1",
@@ -504,58 +472,30 @@ mod tests {
                 "HTTPS://Flowtriq.com:443/api/v1/",
                 "https://flowtriq.com/api/v1",
             ),
-            ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+            ("http://platform.example", "http://platform.example"),
             ("http://[::1]:8080/api/v1", "http://[::1]:8080/api/v1"),
         ] {
-            assert_eq!(base(given).as_deref(), Ok(becomes));
+            let base = Value::Text(becomes.to_owned());
+            assert_eq!(Kind::Base.read(&text(given)), Ok(Some(base)));
         }
         for (given, found) in [
-            ("flowtriq.com", "a text that is none"),
-            ("https://", "a text that is none"),
-            ("ftp://flowtriq.com", "the scheme \"ftp\""),
+            ("flowtriq.com", "relative URL without a base"),
             (
-                "https://user:secret@flowtriq.com",
-                "one with a user name or password",
+                "ftp://flowtriq.com",
+                "it begins with neither https:// nor http://",
             ),
             (
-                "https://flowtriq.com/?key=secret",
-                "one with something behind its path",
+                "https://user:MARKER@flowtriq.com",
+                "it has a user name or password",
             ),
-            (
-                "https://flowtriq.com/#x",
-                "one with something behind its path",
-            ),
-            ("data:text", "the scheme \"data\""),
+            ("https://flowtriq.com/?key=MARKER", "it has a ? or a #"),
         ] {
-            let expected = "expected a URL such as https://flowtriq.com/api/v1, found ";
+            let told = misfit(Kind::Base, &text(given));
+            let expected = "expected a URL such as https://flowtriq.com/api/v1";
             assert_eq!(
-                misfit(Kind::Base, &text(given)),
-                expected.to_owned() + found
+                told,
+                format!("{expected}, found one that will not do: {found}")
             );
-        }
-        let long = format!("https://flowtriq.com/{}", "x".repeat(2_000));
-        assert!(misfit(Kind::Base, &text(&long)).ends_with("found a text of 2021 bytes"));
-    }
-
-    #[test]
-    fn http_is_for_loopback() {
-        for safe in [
-            "https://flowtriq.com/api/v1",
-            "http://localhost:8080/api/v1",
-            "http://127.0.0.1",
-            "http://127.9.9.9:1",
-            "http://[::1]:8080",
-        ] {
-            assert_eq!(unencrypted_host(safe), None, "{safe}");
-        }
-        for (unsafe_base, host) in [
-            ("http://flowtriq.com/api/v1", "flowtriq.com"),
-            ("http://10.0.0.1", "10.0.0.1"),
-            ("http://[2001:db8::1]:80", "[2001:db8::1]"),
-            ("http://localhost.example.com", "localhost.example.com"),
-            ("http://127.0.0.1.example.com", "127.0.0.1.example.com"),
-        ] {
-            assert_eq!(unencrypted_host(unsafe_base).as_deref(), Some(host));
         }
     }
 
