@@ -1,15 +1,16 @@
 //! `ftagent run`: watches interfaces until it is told to stop.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::flag;
 
 use super::{Exit, Failure, logging, outlet, parse_threshold};
-use crate::agent::{Ended, Live, LiveError, LiveSettings};
+use crate::agent::{LiveError, Service, ServiceError, Signals};
 use crate::capture::nic::Interface;
 use crate::config::{Config, Options, Sources};
-use crate::count;
 use crate::detect::limits::{Limit, Limits};
 use crate::words::{Bits, Thousands};
 
@@ -52,35 +53,28 @@ pub(super) struct RunArguments {
 impl RunArguments {
     pub(super) fn execute(self) -> Result<(), Failure> {
         logging::start();
-        let interrupted = Arc::new(AtomicBool::new(false));
-        for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
-            signal_hook::flag::register(signal, Arc::clone(&interrupted))
-                .map_err(|error| Failure::failed(format!("cannot wait for signals: {error}")))?;
-        }
+        let signals = listen()
+            .map_err(|error| Failure::failed(format!("cannot wait for signals: {error}")))?;
         let config = Config::load(self.sources())?;
         log::set_max_level(config.log_level());
         for notice in config.notices() {
             log::warn!("{notice}");
         }
+        let is_local = config.is_local();
         let (sink, outlet) = outlet::open(self.events.as_deref(), self.seconds)?;
-        let live = Live::start(live_settings(&config)?, sink).map_err(failure)?;
-        for notice in live.notices() {
+        let service = Service::start(config, random_seed()?, sink).map_err(failure)?;
+        for notice in service.notices() {
             log::warn!("{notice}");
         }
-        if config.is_local() && !self.local {
+        if is_local && !self.local {
             log::info!("no platform is configured: working in local mode");
         }
-        log::info!("{}", greeting(live.watched(), live.limits()));
-        let ended = live.wait(&interrupted);
+        log::info!("{}", greeting(service.watched(), service.limits()));
+        service.run(&signals);
         // The detector has ended and let go of the queues.
         outlet.close();
-        match ended {
-            Ended::Stopped => {
-                log::info!("stopped");
-                Ok(())
-            }
-            Ended::Capture(error) => Err(error.into()),
-        }
+        log::info!("stopped");
+        Ok(())
     }
 
     /// Where the configuration comes from, these arguments included.
@@ -99,17 +93,21 @@ impl RunArguments {
     }
 }
 
-fn live_settings(config: &Config) -> Result<LiveSettings, Failure> {
-    let seed = random_seed()?;
-    Ok(LiveSettings {
-        interfaces: config.interfaces().to_vec(),
-        count: count::Settings {
-            seed,
-            ..count::Settings::default()
-        },
-        engine: config.engine(seed),
-        state_dir: config.state_dir().map(Path::to_path_buf),
-    })
+/// Listens for signals: SIGTERM and SIGINT end the agent, the second of them at once; SIGHUP has it read its
+/// configuration again.
+fn listen() -> io::Result<Signals> {
+    let signals = Signals::default();
+    for signal in [SIGTERM, SIGINT] {
+        // Before the flag is set by the same signal, so that the first one finds it unset.
+        flag::register_conditional_shutdown(
+            signal,
+            Exit::Failed as i32,
+            Arc::clone(&signals.stop),
+        )?;
+        flag::register(signal, Arc::clone(&signals.stop))?;
+    }
+    flag::register(SIGHUP, Arc::clone(&signals.reload))?;
+    Ok(signals)
 }
 
 /// Keys the hash tables with something nobody outside can know.
@@ -121,9 +119,9 @@ fn random_seed() -> Result<u64, Failure> {
     Ok(u64::from_ne_bytes(seed))
 }
 
-fn failure(error: LiveError) -> Failure {
+fn failure(error: ServiceError) -> Failure {
     match error {
-        LiveError::Capture(error) => error.into(),
+        ServiceError::Live(LiveError::Capture(error)) => error.into(),
         other => Failure {
             message: other.to_string(),
             exit: Exit::Failed,

@@ -176,24 +176,28 @@ fn most_first(ttls: &ByteHistogram) -> Vec<(u8, u64)> {
 /// twice as many seconds and shows the higher of the two rates, so that the peak stays.
 #[derive(Clone, Debug)]
 pub(super) struct Curve {
+    /// The second that the incident began in; steps are counted from there.
+    first_second: u64,
     step_seconds: u64,
     /// UTC seconds since the epoch, rising, and their packets.
     points: Vec<(u64, u64)>,
 }
 
 impl Curve {
-    pub(super) const fn new() -> Self {
+    /// The curve of an incident that began at `started_at`.
+    pub(super) const fn new(started_at: Timestamp) -> Self {
         Self {
+            first_second: started_at.as_seconds(),
             step_seconds: 1,
             points: Vec::new(),
         }
     }
 
-    /// The curve of an incident that began at `started_at`.
+    /// The curve as it was told.
     pub(super) fn recall(started_at: Timestamp, forensics: &Forensics) -> Self {
         let mut curve = Self {
             step_seconds: forensics.curve_step_seconds.max(1),
-            points: Vec::new(),
+            ..Self::new(started_at)
         };
         for point in &forensics.curve {
             let at = started_at.plus_nanos(point.after_millis.saturating_mul(1_000_000));
@@ -204,9 +208,9 @@ impl Curve {
 
     /// Adds a second. Seconds come in order; one that does not is taken for the newest.
     pub(super) fn add(&mut self, second: u64, pps: u64) {
-        let step_seconds = self.step_seconds;
+        let step = self.step_of();
         match self.points.last_mut() {
-            Some(last) if second / step_seconds <= last.0 / step_seconds => {
+            Some(last) if step(second) <= step(last.0) => {
                 if pps > last.1 {
                     *last = (second.max(last.0), pps);
                 }
@@ -242,14 +246,20 @@ impl Curve {
 
     fn coarsen(&mut self) {
         self.step_seconds = self.step_seconds.saturating_mul(2);
-        let step_seconds = self.step_seconds;
+        let step = self.step_of();
         self.points.dedup_by(|later, earlier| {
-            let same = later.0 / step_seconds == earlier.0 / step_seconds;
+            let same = step(later.0) == step(earlier.0);
             if same && later.1 > earlier.1 {
                 *earlier = *later;
             }
             same
         });
+    }
+
+    /// Which step a second falls into.
+    fn step_of(&self) -> impl Fn(u64) -> u64 + use<> {
+        let (first_second, step_seconds) = (self.first_second, self.step_seconds);
+        move |second| second.saturating_sub(first_second) / step_seconds
     }
 }
 
@@ -321,7 +331,7 @@ mod tests {
             pauses in prop::collection::vec(0_u64..5, 1..9_000),
             seed in any::<u64>(),
         ) {
-            let mut curve = Curve::new();
+            let mut curve = Curve::new(Timestamp::from_seconds(999));
             let (mut second, mut peak, mut state) = (1_000, 0, seed);
             for pause in pauses {
                 second += pause;
@@ -337,13 +347,14 @@ mod tests {
 
     #[test]
     fn a_full_curve_shows_every_second_as_the_higher_of_two() {
-        let mut curve = Curve::new();
+        let started_at = Timestamp::from_seconds(10_000);
+        let mut curve = Curve::new(started_at);
         for second in 0..2_001 {
             curve.add(10_000 + second, second);
         }
         assert_eq!(curve.step_seconds, 2);
         assert_eq!(curve.points.len(), 1_001);
-        let points = curve.points(Timestamp::from_seconds(10_000));
+        let points = curve.points(started_at);
         let third = CurvePoint {
             after_millis: 5_000,
             pps: 5,
@@ -355,7 +366,7 @@ mod tests {
     fn points_are_told_from_the_first_packet_on_and_found_again() {
         // 199.5 ms before a second ends.
         let started_at = Timestamp::from_nanos(1_773_567_600_800_500_000);
-        let mut curve = Curve::new();
+        let mut curve = Curve::new(started_at);
         for (second, pps) in [(0, 70), (1, 400), (2, 390)] {
             curve.add(1_773_567_600 + second, pps);
         }
@@ -374,7 +385,7 @@ mod tests {
 
     #[test]
     fn a_curve_ends_with_the_last_second_that_began_before_the_end() {
-        let mut curve = Curve::new();
+        let mut curve = Curve::new(Timestamp::from_seconds(100));
         for second in 100..110 {
             curve.add(second, 1);
         }

@@ -202,7 +202,7 @@ impl Lifecycle {
         } else if is_back {
             let quiet_millis = verdict.window.start().millis_since(since);
             if quiet_millis >= settings.hold_millis {
-                story.incident.pulses += 1;
+                story.count_pulse();
                 let last_above_at = story.incident.last_above_at;
                 let pause_millis = verdict.window.start().millis_since(last_above_at);
                 self.note_return(pause_millis, verdict.at);
@@ -247,7 +247,7 @@ impl Lifecycle {
             story.is_low() == is_low && !is_another
         };
         if let Some((mut story, _)) = self.past.take_if(|(story, _)| may_be_it(story)) {
-            story.incident.pulses += 1;
+            story.count_pulse();
             let last_above_at = story.incident.last_above_at;
             self.note_return(onset.at.millis_since(last_above_at), verdict.at);
             return Some(self.take_up(story, onset, Change::Reopened, verdict, detector));

@@ -18,6 +18,10 @@ use crate::detect::{Confidence, Family, FamilyShare, Normal, TriggerId, Unit, pe
 /// No 64-bit count of packets has sources with more entropy than 64 bits.
 const ENTROPY_MILLIBITS_MOST: u64 = 64_000;
 
+/// A stored count that is higher was not written by us: at 100 million packets a second it takes 365 years, and fifteen of
+/// them add up to less than 64 bits hold.
+const COUNT_MOST: u64 = 1 << 60;
+
 /// Vectors and families are this many at most; a report that lists more was not written by us.
 const LISTED_VECTORS: usize = 64;
 
@@ -232,9 +236,9 @@ impl Report {
             campaign: self.campaign,
             fitting_limit: kept.fitting_limit,
             loss: Loss {
-                ring: self.lost_ring,
-                interface: self.lost_interface,
-                delayed: self.delayed,
+                ring: bounded(self.lost_ring),
+                interface: bounded(self.lost_interface),
+                delayed: bounded(self.delayed),
             },
             from_interface: self.from_interface,
             capture_blind: self.capture_blind,
@@ -298,29 +302,30 @@ impl Report {
             .collect()
     }
 
-    const fn flags(&self) -> [u64; 8] {
+    fn flags(&self) -> [u64; 8] {
         let flags = self.tcp_flag_breakdown;
         [
             flags.fin, flags.syn, flags.rst, flags.psh, flags.ack, flags.urg, flags.ece, flags.cwr,
         ]
+        .map(bounded)
     }
 }
 
 fn recalled(facts: &ForensicFacts) -> Forensics {
     let mut forensics = Forensics {
         captured: Count {
-            packets: facts.captured_packets,
-            bits: facts.captured_bits,
+            packets: bounded(facts.captured_packets),
+            bits: bounded(facts.captured_bits),
         },
-        tcp: facts.protocol_counts.tcp,
-        udp: facts.protocol_counts.udp,
-        icmp: facts.protocol_counts.icmp,
-        fragments: facts.fragment_count,
+        tcp: bounded(facts.protocol_counts.tcp),
+        udp: bounded(facts.protocol_counts.udp),
+        icmp: bounded(facts.protocol_counts.icmp),
+        fragments: bounded(facts.fragment_count),
         ttls: facts
             .ttl_distribution
             .iter()
             .take(super::forensics::LISTED_TTLS)
-            .map(|entry| (entry.ttl, entry.count))
+            .map(|entry| (entry.ttl, bounded(entry.count)))
             .collect(),
         curve: facts
             .velocity_curve
@@ -343,9 +348,14 @@ fn recalled(facts: &ForensicFacts) -> Forensics {
             .frame_lengths
             .iter()
             .find(|each| each.up_to_bytes == bound);
-        *frames = bucket.map_or(0, |bucket| bucket.count);
+        *frames = bucket.map_or(0, |bucket| bounded(bucket.count));
     }
     forensics
+}
+
+/// A count that can be added to for ever.
+fn bounded(count: u64) -> u64 {
+    count.min(COUNT_MOST)
 }
 
 /// The permille that [`percent`] writes as this.

@@ -83,7 +83,13 @@ impl Story {
         let unit = first_unit(verdict);
         let context = detector.context(unit);
         let naming = Naming::new(&opening, detector, &context);
-        let account = Account::new(&opening, naming.current(), detector, settings.seed);
+        let account = Account::new(
+            &opening,
+            onset.at,
+            naming.current(),
+            detector,
+            settings.seed,
+        );
         let normal = detector.normal();
         let mut story = Self {
             incident: Incident {
@@ -281,9 +287,14 @@ impl Story {
         if !paused || !self.is_near(verdict) {
             return None;
         }
-        self.incident.pulses += 1;
+        self.count_pulse();
         let back_at = verdict.window.start();
         Some(back_at.millis_since(self.incident.last_above_at))
+    }
+
+    /// It came back after a pause worth the name.
+    pub(super) const fn count_pulse(&mut self) {
+        self.incident.pulses = self.incident.pulses.saturating_add(1);
     }
 
     /// Takes in a window.

@@ -43,8 +43,17 @@ impl Agent {
 
     /// Starts it on `links` of the host, with what it learned before in `state`, and waits until it watches.
     pub(crate) fn start_in(lab: &Lab, links: &[&str], state: &Path, options: &[&str]) -> Self {
+        Self::start_with(lab, links, state, &[&["--local"], options].concat())
+    }
+
+    /// The same with a platform, if its configuration names one.
+    pub(crate) fn start_online(lab: &Lab, links: &[&str], state: &Path, options: &[&str]) -> Self {
+        Self::start_with(lab, links, state, options)
+    }
+
+    fn start_with(lab: &Lab, links: &[&str], state: &Path, options: &[&str]) -> Self {
         let mut command = lab.host(PROGRAM);
-        command.args(["run", "--local", "--events", "-", "--state-dir"]);
+        command.args(["run", "--events", "-", "--state-dir"]);
         command.arg(state);
         for link in links {
             command.args(["--interface", link]);
@@ -109,6 +118,23 @@ impl Agent {
         found
     }
 
+    /// The next second it tells of, of those that were not given yet.
+    pub(crate) fn next_second(&mut self, limit: Duration) -> Option<Seen> {
+        let from = self.seen.len();
+        let mut found = None;
+        until(limit, || {
+            self.read();
+            found = self
+                .seen
+                .iter()
+                .skip(from)
+                .find(|seen| matches!(seen.event, Event::Second(_)))
+                .cloned();
+            found.is_some()
+        });
+        found
+    }
+
     /// Stops every thread of it for `pause`, as a host without a moment to spare does.
     pub(crate) fn freeze(&self, pause: Duration) {
         self.signal(Signal::STOP);
@@ -147,7 +173,8 @@ impl Agent {
         self.seen
     }
 
-    fn signal(&self, signal: Signal) {
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.running.child.id())
             .ok()
             .and_then(Pid::from_raw)

@@ -3,6 +3,7 @@
 //! The attacker's namespace floods, the host's is protected. What the host answers to forged sources leaves by its
 //! default route and ends silently at the attacker's. Every setting is made inside the namespaces.
 
+use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -10,6 +11,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, geteuid, kill_process};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::process::{Scratch, finish, succeed, until};
 
@@ -313,6 +315,21 @@ impl Lab {
     /// A command inside the host's namespace.
     pub(crate) fn host(&self, program: impl AsRef<Path>) -> Command {
         in_namespace(&self.host, program)
+    }
+
+    /// Runs something of this process inside the host's namespace. Threads and sockets that it makes stay there.
+    pub(crate) fn in_host<T: Send>(&self, run: impl FnOnce() -> T + Send) -> T {
+        let path = Path::new("/run/netns").join(&self.host);
+        let namespace = std::fs::File::open(&path).expect("the namespace is there");
+        std::thread::scope(|scope| {
+            let inside = scope.spawn(move || {
+                let kind = Some(LinkNameSpaceType::Network);
+                move_into_link_name_space(namespace.as_fd(), kind)
+                    .expect("root may enter a namespace");
+                run()
+            });
+            inside.join().expect("what runs inside does not panic")
+        })
     }
 
     /// A command inside the host's namespace, as a user without any right.
