@@ -5,7 +5,7 @@ use std::time::Duration;
 use ftagent::demo::platform::{Call, Endpoint, Serves};
 
 use crate::common::event::Event;
-use crate::node::{LIMIT_PPS, Node};
+use crate::node::{LIMIT_PPS, Node, assert_right};
 
 /// A flood ends after seconds, is held for ten, and told then.
 const RESOLVES: Duration = Duration::from_secs(25);
@@ -98,12 +98,7 @@ fn an_attack_is_told_by_the_resource_contract_and_resolved_with_what_it_was_like
         .iter()
         .position(|each| each.endpoint == Endpoint::Open)
         .expect("it was opened");
-    for each in &received[switched..] {
-        assert!(
-            each.violations.is_empty() && each.oddities.is_empty(),
-            "{each:?}"
-        );
-    }
+    assert_right(&received[switched..]);
     let steps = node.steps();
     let kinds: Vec<_> = steps.iter().map(|each| each.endpoint).collect();
     assert_eq!(kinds.first(), Some(&Endpoint::Open), "{kinds:?}");
