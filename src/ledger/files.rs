@@ -327,3 +327,153 @@ pub(super) fn failed(path: &Path, action: &'static str) -> impl FnOnce(io::Error
         source,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::super::testing::Scratch;
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().mode() & 0o7777
+    }
+
+    #[test]
+    fn directory_and_database_are_for_this_user_alone() {
+        let scratch = Scratch::new();
+        let place = Place::open(&scratch.state().join("deep")).unwrap();
+        place.prepare().unwrap();
+        assert_eq!(mode(&scratch.state()), 0o700);
+        assert_eq!(mode(&scratch.state().join("deep")), 0o700);
+        assert_eq!(mode(&place.database()), 0o600);
+        fs::set_permissions(place.database(), Permissions::from_mode(0o664)).unwrap();
+        place.prepare().unwrap();
+        assert_eq!(mode(&place.database()), 0o600);
+    }
+
+    #[test]
+    fn a_file_in_place_of_the_directory_is_named() {
+        let scratch = Scratch::new();
+        fs::write(scratch.state(), "").unwrap();
+        let error = Place::open(&scratch.state()).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            format!(
+                "state directory {}: expected a directory, found something else; name another with --state-dir",
+                scratch.state().display()
+            )
+        );
+    }
+
+    #[test]
+    fn only_one_agent_works_in_a_directory_and_looking_disturbs_none() {
+        let scratch = Scratch::new();
+        assert!(!is_in_use(&scratch.state()));
+        let place = Place::open(&scratch.state()).unwrap();
+        assert!(is_in_use(&scratch.state()));
+        let error = Place::open(&scratch.state()).unwrap_err().to_string();
+        assert!(
+            error.contains("another agent works in it; stop that one"),
+            "{error}"
+        );
+        drop(place);
+        assert!(!is_in_use(&scratch.state()));
+        Place::open(&scratch.state()).unwrap();
+    }
+
+    #[test]
+    fn a_directory_may_be_reached_by_a_link_and_a_database_may_not() {
+        let scratch = Scratch::new();
+        let real = scratch.path().join("real");
+        fs::create_dir(&real).unwrap();
+        symlink(&real, scratch.state()).unwrap();
+        let place = Place::open(&scratch.state()).unwrap();
+        let elsewhere = scratch.path().join("elsewhere");
+        fs::write(&elsewhere, "precious").unwrap();
+        symlink(&elsewhere, place.database()).unwrap();
+        let Err(Trouble::Unusable(reason)) = place.prepare() else {
+            panic!("a link is not followed")
+        };
+        assert_eq!(reason, "it is a symbolic link, which is not followed");
+        let said = place.set_aside(&reason).unwrap().to_string();
+        assert!(
+            said.contains("state/ftagent.db: it is a symbolic link"),
+            "{said}"
+        );
+        place.prepare().unwrap();
+        assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "precious");
+        assert!(
+            fs::symlink_metadata(real.join("ftagent.db.unusable"))
+                .unwrap()
+                .is_symlink()
+        );
+    }
+
+    #[test]
+    fn what_is_set_aside_keeps_its_log_and_replaces_what_was_set_aside_before() {
+        let scratch = Scratch::new();
+        let place = Place::open(&scratch.state()).unwrap();
+        for round in ["first", "second"] {
+            for name in ["ftagent.db", "ftagent.db-wal"] {
+                fs::write(scratch.state().join(name), round).unwrap();
+            }
+            place.set_aside("it is foreign").unwrap();
+            for name in ["ftagent.db.unusable", "ftagent.db.unusable-wal"] {
+                assert_eq!(
+                    fs::read_to_string(scratch.state().join(name)).unwrap(),
+                    round
+                );
+            }
+        }
+        fs::write(place.database(), "third").unwrap();
+        place.set_aside("it is foreign").unwrap();
+        assert_eq!(
+            scratch.names(),
+            ["ftagent.db.unusable"],
+            "a log of another one would mislead"
+        );
+    }
+
+    #[test]
+    fn a_directory_that_was_replaced_is_noticed() {
+        let scratch = Scratch::new();
+        let place = Place::open(&scratch.state()).unwrap();
+        assert!(place.is_there());
+        fs::remove_dir(scratch.state()).unwrap();
+        assert!(!place.is_there());
+        assert!(
+            place
+                .cure("it fails".to_owned())
+                .starts_with("it fails; is the directory")
+        );
+        // Kept, so that its number is not given to the next.
+        fs::create_dir(scratch.path().join("other")).unwrap();
+        fs::create_dir(scratch.state()).unwrap();
+        Place::open(&scratch.state()).unwrap();
+    }
+
+    #[test]
+    fn a_stored_baseline_is_believed_only_when_it_is_one() {
+        for (stored, reason) in [
+            ("", "it is damaged: EOF"),
+            ("[1, 2]", "it is damaged"),
+            ("{\"version\": -1}", "it is damaged"),
+            (
+                "{\"version\": 7}",
+                "baseline state has version 7, expected 1",
+            ),
+            (
+                "{\"version\": 1, \"what\": 2}",
+                "it is damaged: unknown field `what`",
+            ),
+            ("\0\0\0\0", "it is damaged: expected value"),
+        ] {
+            let said = parsed_baseline(stored.as_bytes()).unwrap_err();
+            assert!(said.starts_with(reason), "{said}");
+        }
+        let large = vec![b' '; (16 << 20) + 1];
+        let said = parsed_baseline(&large).unwrap_err();
+        assert_eq!(said, "it is larger than 16777216 bytes");
+    }
+}

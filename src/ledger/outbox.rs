@@ -22,6 +22,10 @@ const WAITING_MAX: u64 = 4_096;
 /// Incidents that are over and told, kept to be looked at: two days at that rate, a year of an ordinary one. 4 MB.
 const HISTORY_MAX: u64 = 1_000;
 
+/// The part of a small database that these may take, at two pages each.
+const HISTORY_PART: u64 = 4;
+const HISTORY_PAGES: u64 = 2;
+
 /// Dead letters that are kept, the newest: enough to see what the platform refuses, 500 kB.
 const DEAD_LETTERS_MAX: u64 = 100;
 
@@ -325,10 +329,11 @@ pub(super) fn last_step(db: &Connection) -> rusqlite::Result<i64> {
 }
 
 /// Forgets incidents that are over and told, except the newest.
-pub(super) fn forget(db: &Connection) -> rusqlite::Result<()> {
+pub(super) fn forget(db: &Connection, pages_max: u64) -> rusqlite::Result<()> {
+    let most = HISTORY_MAX.min(pages_max / HISTORY_PART / HISTORY_PAGES);
     let sql = "DELETE FROM incident WHERE id <= (SELECT max(id) FROM incident) - ?1
         AND NOT is_open AND NOT EXISTS (SELECT 1 FROM step WHERE step.incident = incident.id)";
-    db.prepare_cached(sql)?.execute([HISTORY_MAX]).map(drop)
+    db.prepare_cached(sql)?.execute([most]).map(drop)
 }
 
 /// An incident and what of it waits, on the way from one database to another.
@@ -856,7 +861,7 @@ mod tests {
         for number in 0..1_100 {
             outbox.record(&number.to_string(), Step::Resolve, 0);
         }
-        forget(outbox.store.db()).unwrap();
+        forget(outbox.store.db(), u64::MAX).unwrap();
         assert_eq!(outbox.number("SELECT count(*) FROM incident"), 1_002);
         assert_eq!(
             outbox.number("SELECT count(*) FROM incident WHERE name = '99'"),
