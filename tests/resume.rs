@@ -144,6 +144,28 @@ fn severity_and_peak_never_fall_with_a_restart() {
 }
 
 #[test]
+fn a_severity_that_was_told_stays_whatever_it_was_measured_with() {
+    let scene = || {
+        Scene::new()
+            .limit_pps(1_000)
+            .flood(syn(), 1_500, 1_000..8_000)
+    };
+    let play = scene().play(30_000);
+    let mut stored = Report::of(play.of("opened")[0]);
+    assert_eq!(stored.severity, Severity::High);
+    stored.severity = Severity::Critical;
+    let resumed = scene().hook(0, move |engine| assert!(engine.resume(&stored)));
+    let play = resumed.play(30_000);
+    assert_eq!(kinds(&play), ["resumed", "resolved"], "{}", play.log());
+    let severities = play.told.iter().map(|told| told.incident().severity);
+    assert!(
+        severities.clone().all(|of| of == Severity::Critical),
+        "{}",
+        play.log()
+    );
+}
+
+#[test]
 fn what_ended_while_nobody_looked_is_resolved_once_and_says_so() {
     let play = flooded(syn(), 2_000..16_000)
         .crash(15_000, 5_000)
@@ -624,20 +646,18 @@ fn on_off() -> impl Strategy<Value = OnOff> {
     })
 }
 
-/// The incidents by id, to the window: when they opened, and how they last ended.
-fn lives(play: &Play) -> BTreeMap<String, (Timestamp, Timestamp)> {
-    let mut lives = BTreeMap::new();
-    for told in &play.told {
+/// The incidents by id: when they last ended, and how often they had come back.
+fn lives(play: &Play) -> BTreeMap<String, (Timestamp, u32)> {
+    let life = |told: &Told| {
         let of = told.incident();
-        let opened_at = Timestamp::from_nanos(of.opened_at.as_nanos() / 1_000_000 * 1_000_000);
-        lives.insert(of.id.to_string(), (opened_at, of.last_above_at));
-    }
-    lives
+        (of.id.to_string(), (of.last_above_at, of.pulses))
+    };
+    play.told.iter().map(life).collect()
 }
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 24,
+        cases: 100,
         failure_persistence: None,
         ..ProptestConfig::default()
     })]

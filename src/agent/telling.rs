@@ -4,6 +4,7 @@
 //! and samples and the uplink's vitals. Runs on the detector's thread and never waits: the ledger's handle hands on what
 //! fits and counts what does not.
 
+use super::live::Gauges;
 use crate::count::TrafficSecond;
 use crate::detect::limits::PlatformLimits;
 use crate::detect::permille;
@@ -52,26 +53,47 @@ pub(super) fn sample(second: &TrafficSecond, connections: u32, vitals: &engine::
     }
 }
 
-/// What the agent says about itself to the platform.
+/// What the agent says about itself to the platform; `engine` is what the engine knows, once a second is over.
 pub(super) fn vitals(
-    engine: &engine::Vitals,
+    engine: Option<&engine::Vitals>,
     interfaces: Vec<InterfaceVitals>,
     uptime_seconds: u64,
 ) -> uplink::Vitals {
-    uplink::Vitals {
+    let known = uplink::Vitals {
         uptime_seconds,
         interfaces,
+        ..uplink::Vitals::default()
+    };
+    let Some(engine) = engine else {
+        return known;
+    };
+    uplink::Vitals {
         incident_open: engine.incident_open,
         baseline_ready: engine.baseline_ready,
         baseline_seconds: engine.baseline_seconds,
         baseline_mean_pps: engine.normal.mean_pps.unwrap_or(0),
         baseline_p99_pps: engine.normal.p99_pps.unwrap_or(0),
-        baseline_hour_p99_pps: None,
         warming_up: engine.warming_up,
         sources: engine.sources.count,
         source_overflow: !engine.sources.exact,
         silent_seconds: engine.silent_seconds,
+        ..known
     }
+}
+
+/// The same of an agent on interfaces.
+pub(super) fn vitals_of(gauges: &Gauges, uptime_seconds: u64) -> uplink::Vitals {
+    let interfaces = gauges.links().into_iter().map(|link| InterfaceVitals {
+        name: link.name,
+        rx_bytes: link.rx_bytes,
+        tx_bytes: link.tx_bytes,
+        watched: link.watched,
+    });
+    vitals(
+        gauges.vitals().as_ref(),
+        interfaces.collect(),
+        uptime_seconds,
+    )
 }
 
 /// What the engine takes over of the platform's wishes.

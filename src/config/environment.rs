@@ -138,6 +138,7 @@ impl Environment {
                 layers.notices.push(format!(
                     "{API_URL}: is not used; the platform's address is FTAGENT_API_BASE"
                 ));
+                continue;
             }
             let meant = PREFIXES.iter().find_map(|prefix| {
                 let behind = other.strip_prefix(prefix)?;

@@ -2,7 +2,7 @@
 //!
 //! Text in, lines out: settings, and what is no setting. Every mistake in a file is told, not only the first. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -24,9 +24,10 @@ pub(super) fn read(text: &str, path: &Arc<PathBuf>) -> Found {
     let mut broken: BTreeMap<usize, (usize, String)> = BTreeMap::new();
     for error in errors {
         let start = error.span().map_or(0, |span| span.start);
-        broken
-            .entry(lines.number(start))
-            .or_insert_with(|| (start, error.message().to_owned()));
+        broken.entry(lines.number(start)).or_insert_with(|| {
+            let plainly = plain_reason(text, start).map(str::to_owned);
+            (start, plainly.unwrap_or_else(|| error.message().to_owned()))
+        });
     }
     let is_broken = !broken.is_empty();
     let mut items = Vec::new();
@@ -34,8 +35,8 @@ pub(super) fn read(text: &str, path: &Arc<PathBuf>) -> Found {
         let start = name.span().start;
         sort_out(name.get_ref(), start, value.get_ref(), &mut items);
     }
-    // What was made of a line that is no TOML means nothing.
-    items.retain(|(start, _)| !broken.contains_key(&lines.number(*start)));
+    let meaningless = meaningless(text, &broken);
+    items.retain(|(start, _)| !meaningless.contains(&lines.number(*start)));
     items.extend(
         broken
             .into_values()
@@ -43,6 +44,50 @@ pub(super) fn read(text: &str, path: &Arc<PathBuf>) -> Found {
     );
     items.sort_by_key(|(start, _)| *start);
     told(items, &lines, path, is_broken)
+}
+
+/// Lines of which whatever the parser made of them means nothing: those that are no TOML, and the settings under the name
+/// of a section that is none.
+fn meaningless(text: &str, broken: &BTreeMap<usize, (usize, String)>) -> BTreeSet<usize> {
+    let mut lost = false;
+    let numbered = text
+        .split('\n')
+        .enumerate()
+        .map(|(at, line)| (at + 1, line));
+    numbered
+        .filter_map(|(number, line)| {
+            let is_broken = broken.contains_key(&number);
+            if line.trim_start().starts_with('[') {
+                lost = is_broken;
+            }
+            (is_broken || lost).then_some(number)
+        })
+        .collect()
+}
+
+/// What is wrong with the line around `start` in plain words, where it is one of the commonest mistakes. The parser takes
+/// what begins with an `f`, as keys of the platform do, for the beginning of `false`, and would say so.
+fn plain_reason(text: &str, start: usize) -> Option<&'static str> {
+    let begin = text.get(..start)?.rfind('\n').map_or(0, |end| end + 1);
+    let (name, value) = text.get(begin..)?.lines().next()?.split_once('=')?;
+    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    let name = name.trim();
+    if name.is_empty() || !name.chars().all(is_name) {
+        return None;
+    }
+    let value = value.trim();
+    match value.chars().next() {
+        None | Some('#') => Some("there is no value behind ="),
+        Some(first) if first.is_alphabetic() || first == '/' => {
+            let is_word = |word: &str| value.eq_ignore_ascii_case(word);
+            Some(if is_word("true") || is_word("false") {
+                "true and false are written in small letters"
+            } else {
+                "a text must stand in quotes"
+            })
+        }
+        Some(_) => None,
+    }
 }
 
 /// What stands at one place of a file.

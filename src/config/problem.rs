@@ -28,7 +28,7 @@ pub enum Problem {
         source: io::Error,
     },
     /// A file with a key in it can be read by others.
-    #[error("{}: holds a key and can be read by {who} (mode {mode:04o}); run: chmod {cure} {}", path.display(), path.display())]
+    #[error("{}: holds a key and can be read or changed by {who} (mode {mode:04o}); run: chmod {cure} {}", path.display(), path.display())]
     Exposed {
         /// The file.
         path: Arc<PathBuf>,

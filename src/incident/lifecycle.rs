@@ -200,8 +200,12 @@ impl Lifecycle {
             self.past = None;
             Some(ended)
         } else if is_back {
-            let quiet_millis = verdict.window.start().millis_since(since);
-            if quiet_millis >= settings.hold_millis {
+            // What was quiet before the restart has stayed so when nobody was away for long.
+            let quiet_since = story
+                .clear_since
+                .filter(|_| unseen_millis < self.hold_millis)
+                .unwrap_or(since);
+            if verdict.at.millis_since(quiet_since) >= settings.hold_millis {
                 story.count_pulse();
                 let last_above_at = story.incident.last_above_at;
                 let pause_millis = verdict.window.start().millis_since(last_above_at);
@@ -364,7 +368,7 @@ impl Lifecycle {
         Box::new(Incident {
             standing: Standing {
                 seen_until: story.seen_until(),
-                is_clear: story.clear_since.is_some(),
+                clear_since: story.clear_since,
                 hold_millis: self.hold_millis,
                 hold_grown_at: self.hold_grown_at,
                 resolved_at,

@@ -33,8 +33,8 @@ pub struct Kept {
     pub seen_until: Option<Timestamp>,
     /// When its last window above the limit ended.
     pub last_above_at: Option<Timestamp>,
-    /// Whether everything that fired had fallen below its limit since.
-    pub is_clear: bool,
+    /// Since when everything that fired was below its limit, if it was.
+    pub clear_since: Option<Timestamp>,
     /// When it was resolved, if it is.
     pub resolved_at: Option<Timestamp>,
     /// For how long everything has to stay below before it is resolved.
@@ -88,7 +88,7 @@ impl Kept {
     pub(super) fn of(incident: &Incident) -> Self {
         let Standing {
             seen_until,
-            is_clear,
+            clear_since,
             hold_millis,
             hold_grown_at,
             resolved_at,
@@ -103,7 +103,7 @@ impl Kept {
         Self {
             seen_until: Some(in_millis(seen_until)),
             last_above_at: Some(in_millis(incident.last_above_at)),
-            is_clear,
+            clear_since: clear_since.map(in_millis),
             resolved_at: resolved_at.map(in_millis),
             hold_ms: hold_millis,
             hold_grown_at: hold_grown_at.map(in_millis),
@@ -244,7 +244,7 @@ impl Report {
             capture_blind: self.capture_blind,
             standing: Standing {
                 seen_until: kept.seen_until.unwrap_or(last_above_at),
-                is_clear: kept.is_clear,
+                clear_since: kept.clear_since,
                 hold_millis: kept.hold_ms,
                 hold_grown_at: kept.hold_grown_at,
                 resolved_at: kept.resolved_at,

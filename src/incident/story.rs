@@ -179,7 +179,7 @@ impl Story {
                 .map_or(Unit::Packets, |fired| fired.id.unit()),
             campaigns: is_campaign.then_some(campaign).into_iter().collect(),
             newest,
-            clear_since: standing.is_clear.then_some(incident.last_above_at),
+            clear_since: standing.clear_since,
             reported_at: standing.seen_until,
             changed_at: None,
             reported: Reported::default(),

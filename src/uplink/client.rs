@@ -281,3 +281,342 @@ fn untrusted(error: &rustls::Error) -> String {
     };
     words.to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::time::Duration;
+
+    use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+    use super::*;
+    use crate::uplink::answer::Action;
+    use crate::uplink::server::{Platform, Play};
+    use crate::uplink::{once, wire};
+
+    const MARKER: &str = "ft_live_MARKER0123456789";
+    const NODE: &str = "5e0d1c2b-0000-4000-8000-0000000000a1";
+
+    /// Short times: what waits for one shows it soon.
+    fn cadence() -> Cadence {
+        Cadence {
+            connect: Duration::from_millis(500),
+            request: Duration::from_secs(2),
+            ..Cadence::default()
+        }
+    }
+
+    fn key() -> ApiKey {
+        ApiKey::new(MARKER).unwrap()
+    }
+
+    fn client(base: &str) -> Client {
+        let base = ApiBase::parse(base, false).unwrap();
+        Client::new(base, Some(&key()), Some(NODE), &cadence()).unwrap()
+    }
+
+    fn metrics() -> Request {
+        Request {
+            call: Call::Metrics,
+            path: "/agent/metrics".to_owned(),
+            body: Some(b"{}".to_vec()),
+        }
+    }
+
+    fn sentence(judged: &Judged) -> &str {
+        judged
+            .trouble
+            .as_ref()
+            .map_or("", |trouble| &trouble.sentence)
+    }
+
+    #[tokio::test]
+    async fn calls_say_who_we_are_as_far_as_they_should() {
+        let platform = Platform::start(|_| Play::ok());
+        let client = client(&platform.base());
+        let bearer = format!("authorization: Bearer {MARKER}");
+        let node = format!("x-node-uuid: {NODE}");
+        let agent = format!("user-agent: ftagent/{}", env!("CARGO_PKG_VERSION"));
+        for (request, line, has_key, has_node) in [
+            (metrics(), "POST /api/v1/agent/metrics", true, true),
+            (wire::config(), "GET /api/v1/agent/config", true, true),
+            (once::health_check(), "GET /api/health", false, false),
+            (
+                Request {
+                    call: Call::Deploy,
+                    path: "/deploy".to_owned(),
+                    body: Some(b"{}".to_vec()),
+                },
+                "POST /api/deploy",
+                true,
+                false,
+            ),
+        ] {
+            let judged = client.ask(&request, false).await;
+            assert!(matches!(judged.action, Action::Accept(_)), "{judged:?}");
+            let seen = platform.seen().pop().unwrap();
+            assert_eq!(seen.line, line);
+            assert_eq!(seen.has_header(&bearer), has_key, "{line}");
+            assert_eq!(seen.has_header(&node), has_node, "{line}");
+            assert!(seen.has_header(&agent), "{line}");
+            let is_json = seen.has_header("content-type: application/json");
+            assert_eq!(is_json, request.body.is_some(), "{line}");
+        }
+    }
+
+    #[tokio::test]
+    async fn bad_platforms_are_given_up_in_time_and_within_bounds() {
+        let platform = Platform::start(|_| Play::ok());
+        let client = client(&platform.base());
+        let deep = format!("{{\"a\":{}", "[".repeat(200_000)).into_bytes();
+        for (play, action, words) in [
+            (Play::Silent, Action::Later(None), "did not answer in time"),
+            (
+                Play::Drip(b"{\"ok\": true}".to_vec()),
+                Action::Later(None),
+                "did not answer in time",
+            ),
+            (Play::Break, Action::Later(None), "broke"),
+            (Play::Close, Action::Later(None), "broke"),
+            (Play::Flood, Action::Later(None), "more than 1048576 bytes"),
+            (
+                Play::Say(200, "", vec![b' '; 2 << 20]),
+                Action::Later(None),
+                "more than 1048576 bytes",
+            ),
+            (
+                Play::Say(200, "", deep),
+                Action::Later(None),
+                "deeper than 32",
+            ),
+            (Play::html(200), Action::Later(None), "no JSON"),
+            (
+                Play::html(503),
+                Action::Later(None),
+                "server error (HTTP 503)",
+            ),
+            (
+                Play::Say(503, "retry-after: 7\r\n", Vec::new()),
+                Action::Later(Some(Duration::from_secs(7))),
+                "HTTP 503",
+            ),
+            (
+                Play::Say(429, "x-ratelimit-reset: 9\r\n", Vec::new()),
+                Action::Later(Some(Duration::from_secs(9))),
+                "HTTP 429",
+            ),
+        ] {
+            let mut plays = Some(play.clone());
+            platform.play(move |_| plays.take().unwrap_or_else(Play::ok));
+            let start = crate::clock::monotonic();
+            let judged = client.ask(&metrics(), false).await;
+            assert!(start.elapsed() < Duration::from_secs(4), "{play:?}");
+            assert_eq!(judged.action, action, "{}", sentence(&judged));
+            assert!(sentence(&judged).contains(words), "{}", sentence(&judged));
+        }
+        // And a good one is heard afterwards.
+        let judged = client.ask(&metrics(), false).await;
+        assert!(matches!(judged.action, Action::Accept(_)), "{judged:?}");
+    }
+
+    #[tokio::test]
+    async fn a_redirect_is_not_followed_and_no_credentials_go_elsewhere() {
+        let elsewhere = Platform::start(|_| Play::ok());
+        let to = format!("location: {}/agent/metrics\r\n", elsewhere.base());
+        let to: &'static str = Box::leak(to.into_boxed_str());
+        for status in [301, 302, 303, 307, 308] {
+            let platform = Platform::start(move |_| Play::Say(status, to, Vec::new()));
+            let judged = client(&platform.base()).ask(&metrics(), false).await;
+            assert_eq!(judged.action, Action::Later(None), "{status}");
+            assert!(sentence(&judged).contains("redirects to"), "{status}");
+            assert_eq!(platform.seen().len(), 1, "{status}");
+        }
+        assert_eq!(elsewhere.seen().len(), 0);
+    }
+
+    #[tokio::test]
+    async fn the_key_is_in_no_sentence_even_when_the_platform_repeats_it() {
+        let quote = format!("{{\"error\": \"unknown key {MARKER}\"}}").into_bytes();
+        let platform = Platform::start(move |seen| {
+            let status = if seen.line.starts_with("GET") {
+                401
+            } else {
+                400
+            };
+            Play::Say(status, "", quote.clone())
+        });
+        let client = client(&platform.base());
+        for request in [metrics(), wire::config()] {
+            let judged = client.ask(&request, false).await;
+            assert!(!format!("{judged:?}").contains("MARKER"), "{judged:?}");
+            assert!(sentence(&judged).contains("unknown key (secret)"));
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_there_is_told_from_somebody_who_is_silent() {
+        let refused = client("http://127.0.0.1:1/api/v1")
+            .ask(&metrics(), false)
+            .await;
+        assert!(sentence(&refused).contains("no connection"), "{refused:?}");
+        assert!(sentence(&refused).contains("refused"), "{refused:?}");
+        let base = ApiBase::parse("https://platform.invalid/api/v1", false).unwrap();
+        let nameless = Client::new(base, Some(&key()), Some(NODE), &cadence());
+        // Without CA certificates on this host there is no client to ask.
+        if let Ok(nameless) = nameless {
+            let judged = nameless.ask(&metrics(), false).await;
+            assert!(sentence(&judged).contains("no address for"), "{judged:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_node_uuid_that_cannot_be_sent_is_named() {
+        for odd in ["", "  ", "a b", "a\nb", "\u{e9}"] {
+            let base = ApiBase::parse("http://127.0.0.1:1/", false).unwrap();
+            let made = Client::new(base, Some(&key()), Some(odd), &cadence());
+            let Err(UplinkError::NodeUuid { found }) = made else {
+                panic!("{odd:?} was taken")
+            };
+            assert!(!found.contains('\n'));
+        }
+    }
+
+    /// Speaks TLS on this host with a certificate of its own, to one who calls.
+    fn tls_platform(certificate: &str) -> String {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
+        let key = PrivateKeyDer::from_pem_slice(TLS_KEY.as_bytes()).unwrap();
+        let config = rustls::ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key)
+            .unwrap();
+        let config = Arc::new(config);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().take(1) {
+                let session = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+                let mut stream = rustls::StreamOwned::new(session, stream.unwrap());
+                // A client that trusts nobody hangs up in here.
+                if stream.read(&mut [0; 4_096]).is_ok() {
+                    let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}");
+                    let _ = stream.flush();
+                }
+            }
+        });
+        format!("https://localhost:{port}/api/v1")
+    }
+
+    async fn over_tls(certificate: &str, trusted: &[&str]) -> Judged {
+        let base = ApiBase::parse(&tls_platform(certificate), false).unwrap();
+        let roots: Vec<_> = trusted
+            .iter()
+            .map(|pem| reqwest::Certificate::from_pem(pem.as_bytes()).unwrap())
+            .collect();
+        let client = Client::with(base, Some(&key()), Some(NODE), &cadence(), |builder| {
+            builder.tls_certs_only(roots)
+        });
+        client.unwrap().ask(&metrics(), false).await
+    }
+
+    #[tokio::test]
+    async fn certificates_are_checked_and_what_is_wrong_with_them_is_said() {
+        let good = over_tls(TLS_GOOD, &[TLS_GOOD]).await;
+        assert!(matches!(good.action, Action::Accept(_)), "{good:?}");
+        for (certificate, trusted, words) in [
+            (TLS_GOOD, &[TLS_OTHER][..], "nobody this host trusts"),
+            (TLS_OTHER, &[TLS_OTHER], "for another name"),
+            (TLS_EXPIRED, &[TLS_EXPIRED], "has expired"),
+        ] {
+            let judged = over_tls(certificate, trusted).await;
+            assert_eq!(judged.action, Action::Later(None));
+            assert!(sentence(&judged).contains(words), "{}", sentence(&judged));
+            assert!(sentence(&judged).contains("no trusted connection"));
+        }
+    }
+
+    #[tokio::test]
+    async fn plain_text_where_tls_is_expected_is_not_talked_to() {
+        let platform = Platform::start(|_| Play::ok());
+        let base = format!("https://localhost:{}/", platform.address().port());
+        let base = ApiBase::parse(&base, false).unwrap();
+        let roots = [reqwest::Certificate::from_pem(TLS_GOOD.as_bytes()).unwrap()];
+        let client = Client::with(base, Some(&key()), Some(NODE), &cadence(), |builder| {
+            builder.tls_certs_only(roots)
+        });
+        let judged = client.unwrap().ask(&metrics(), false).await;
+        assert!(matches!(judged.action, Action::Later(None)), "{judged:?}");
+        assert!(
+            platform
+                .seen()
+                .iter()
+                .all(|seen| !seen.line.contains("agent"))
+        );
+    }
+
+    #[test]
+    fn what_tls_may_find_wrong_has_words() {
+        for (error, words) in [
+            (CertificateError::Expired.into(), "expired"),
+            (CertificateError::NotValidYet.into(), "not valid yet"),
+            (CertificateError::Revoked.into(), "revoked"),
+            (CertificateError::BadEncoding.into(), "invalid"),
+            (
+                rustls::Error::AlertReceived(AlertDescription::ProtocolVersion),
+                "TLS 1.2 or 1.3",
+            ),
+            (
+                rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType),
+                "does not speak TLS",
+            ),
+        ] {
+            let found = untrusted(&error);
+            assert!(found.contains(words), "{found}");
+        }
+    }
+
+    /// Made for these tests and used nowhere else.
+    const TLS_KEY: &str = "-----BEGIN PRIVATE KEY-----\n\
+         MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgTpMpt/Bu7ylh999c\n\
+         CFZJTI+ZbmOIV9yz/T5oCOj/jI2hRANCAATrCcE0mxXuSkwtrk6GNMi/MH4I1H5P\n\
+         YhWnomBKuexeu8ISmotXxxgfcxGUgm+v9auVu36M4Yot7vGs05JSVnYh\n\
+         -----END PRIVATE KEY-----\n";
+
+    /// Self-signed with that key for `localhost`, until 2049.
+    const TLS_GOOD: &str = "-----BEGIN CERTIFICATE-----\n\
+         MIIBXDCCAQKgAwIBAgIBATAKBggqhkjOPQQDAjAUMRIwEAYDVQQDDAlsb2NhbGhv\n\
+         c3QwHhcNMjYwMTAxMDAwMDAwWhcNNDkxMjMxMDAwMDAwWjAUMRIwEAYDVQQDDAls\n\
+         b2NhbGhvc3QwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAATrCcE0mxXuSkwtrk6G\n\
+         NMi/MH4I1H5PYhWnomBKuexeu8ISmotXxxgfcxGUgm+v9auVu36M4Yot7vGs05JS\n\
+         VnYho0UwQzAUBgNVHREEDTALgglsb2NhbGhvc3QwDAYDVR0TAQH/BAIwADAdBgNV\n\
+         HQ4EFgQUAP29rPOKGI0BUBJD81UDiOh2X4owCgYIKoZIzj0EAwIDSAAwRQIhAO2u\n\
+         aUkCEwXHPJWpP9zkttDBSGPCxL+n7zL3j7bao1zUAiB5qcqnSJMQ1BUEaUWGZrIk\n\
+         qbrQ8Yy5IU/l+fF8aM3OIw==\n\
+         -----END CERTIFICATE-----\n";
+
+    /// The same for `elsewhere.invalid`.
+    const TLS_OTHER: &str = "-----BEGIN CERTIFICATE-----\n\
+         MIIBdDCCARqgAwIBAgIBATAKBggqhkjOPQQDAjAcMRowGAYDVQQDDBFlbHNld2hl\n\
+         cmUuaW52YWxpZDAeFw0yNjAxMDEwMDAwMDBaFw00OTEyMzEwMDAwMDBaMBwxGjAY\n\
+         BgNVBAMMEWVsc2V3aGVyZS5pbnZhbGlkMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcD\n\
+         QgAE6wnBNJsV7kpMLa5OhjTIvzB+CNR+T2IVp6JgSrnsXrvCEpqLV8cYH3MRlIJv\n\
+         r/Wrlbt+jOGKLe7xrNOSUlZ2IaNNMEswHAYDVR0RBBUwE4IRZWxzZXdoZXJlLmlu\n\
+         dmFsaWQwDAYDVR0TAQH/BAIwADAdBgNVHQ4EFgQUAP29rPOKGI0BUBJD81UDiOh2\n\
+         X4owCgYIKoZIzj0EAwIDSAAwRQIgAKnh0bNYw8nhxBZ90IaUu2gqx5DGZ7SI+qOJ\n\
+         KYW+IzsCIQC6l6BA5vYzmfu/ZCg2IraRjqS33mMShFC5vMyjp7nF1g==\n\
+         -----END CERTIFICATE-----\n";
+
+    /// The same for `localhost`, until 2021.
+    const TLS_EXPIRED: &str = "-----BEGIN CERTIFICATE-----\n\
+         MIIBWzCCAQKgAwIBAgIBATAKBggqhkjOPQQDAjAUMRIwEAYDVQQDDAlsb2NhbGhv\n\
+         c3QwHhcNMjAwMTAxMDAwMDAwWhcNMjEwMTAxMDAwMDAwWjAUMRIwEAYDVQQDDAls\n\
+         b2NhbGhvc3QwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAATrCcE0mxXuSkwtrk6G\n\
+         NMi/MH4I1H5PYhWnomBKuexeu8ISmotXxxgfcxGUgm+v9auVu36M4Yot7vGs05JS\n\
+         VnYho0UwQzAUBgNVHREEDTALgglsb2NhbGhvc3QwDAYDVR0TAQH/BAIwADAdBgNV\n\
+         HQ4EFgQUAP29rPOKGI0BUBJD81UDiOh2X4owCgYIKoZIzj0EAwIDRwAwRAIgHVLH\n\
+         CLS9TbnT/6419c07nW28bKK4N110ApjfmMjfSm0CIE1XgnrlBYmAtU4qTK5eM3JU\n\
+         ykKYqB6uoEF8Xyr3BWyy\n\
+         -----END CERTIFICATE-----\n";
+}

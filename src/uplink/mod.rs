@@ -27,6 +27,8 @@ mod server;
 mod shapes;
 mod state;
 mod task;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 use std::thread::{self, JoinHandle};

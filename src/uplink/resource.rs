@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::wire::{Call, Detail, Pulse, Request, VERSION, bounded, float, micros, percent, post};
-use crate::incident::{Port, Protocols, Report, Source};
+use crate::incident::{ForensicFacts, LengthBucket, Port, Report, Source};
 use crate::ledger::{Outgoing, Sample, Step};
 
 /// Seconds of traffic after which the contract calls a baseline ready, and from which on its quality is medium, and high.
@@ -19,6 +19,21 @@ const HIGH_SECONDS: u64 = 3_600;
 
 /// Sources and ports listed at most, as documented.
 const LISTED: usize = 20;
+
+/// Points of a curve at most, as documented.
+const CURVE_POINTS: usize = 2_000;
+
+/// The contract's length buckets, by the longest length of ours that belongs there: it means packets, we count frames, so
+/// a full Ethernet frame with its VLAN tag is a packet of 1,500 bytes.
+const LENGTHS: [(u32, &str); 7] = [
+    (64, "0-64"),
+    (128, "65-128"),
+    (256, "129-256"),
+    (512, "257-512"),
+    (1_024, "513-1024"),
+    (1_518, "1025-1500"),
+    (u32::MAX, "1500+"),
+];
 
 /// How this agent is doing.
 #[derive(Serialize)]
@@ -106,9 +121,13 @@ struct Update<'a> {
     spoofing_detected: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     botnet_detected: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fragment_count: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fragment_pct: Option<f64>,
 }
 
-/// An incident is over.
+/// An incident is over. `dns_query_stats` is left out: names asked for are not kept.
 #[derive(Serialize)]
 struct Resolve<'a> {
     duration_seconds: f64,
@@ -116,6 +135,27 @@ struct Resolve<'a> {
     tcp_flag_breakdown: BTreeMap<&'static str, u64>,
     #[serde(flatten)]
     last: Update<'a>,
+    #[serde(flatten)]
+    forensics: Option<Forensics>,
+}
+
+/// What the packets of an incident were like.
+#[derive(Serialize)]
+struct Forensics {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    src_ip_entropy: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    avg_pkt_length: Option<f64>,
+    pkt_length_histogram: BTreeMap<&'static str, u64>,
+    ttl_distribution: BTreeMap<String, u64>,
+    velocity_curve: Vec<RateAt>,
+}
+
+#[derive(Serialize)]
+struct RateAt {
+    /// Seconds since the incident began.
+    t: f64,
+    pps: f64,
 }
 
 /// Percent of the packets.
@@ -125,6 +165,8 @@ struct Breakdown {
     udp: f64,
     icmp: f64,
     other: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fragments: Option<f64>,
 }
 
 #[derive(Serialize)]
@@ -275,18 +317,21 @@ fn open(report: &Report, detail: Detail) -> Open<'_> {
 }
 
 fn update(report: &Report, detail: Detail) -> Update<'_> {
+    let forensics = report.forensics.as_ref();
     Update {
         peak_pps: float(report.peak_pps),
         peak_bps: float(report.peak_bps),
         attack_family: report.attack_family.name(),
         attack_subtype: &report.attack_subtype,
-        protocol_breakdown: breakdown(&report.protocol_breakdown),
+        protocol_breakdown: breakdown(report),
         source_ip_count: report.source_ip_count,
         total_packets: report.packets,
         top_src_ips: sources(&report.top_src_ips, detail),
         top_dst_ports: ports(&report.top_dst_ports, detail),
         spoofing_detected: report.spoofing_detected,
         botnet_detected: report.botnet_detected,
+        fragment_count: forensics.map(|facts| facts.fragment_count),
+        fragment_pct: forensics.map(|facts| bounded(facts.fragment_pct)),
     }
 }
 
@@ -306,10 +351,50 @@ fn resolve(report: &Report, detail: Detail) -> Resolve<'_> {
         ]
         .into(),
         last: update(report, detail),
+        forensics: report
+            .forensics
+            .as_ref()
+            .filter(|_| detail == Detail::Full)
+            .map(forensics),
     }
 }
 
-fn breakdown(protocols: &Protocols) -> Breakdown {
+fn forensics(facts: &ForensicFacts) -> Forensics {
+    let mut lengths: BTreeMap<&'static str, u64> = LENGTHS.map(|(_, name)| (name, 0)).into();
+    for bucket in &facts.frame_lengths {
+        let frames = lengths.entry(length(bucket)).or_default();
+        *frames = frames.saturating_add(bucket.count);
+    }
+    Forensics {
+        src_ip_entropy: facts.src_ip_entropy,
+        avg_pkt_length: facts.avg_packet_bytes,
+        pkt_length_histogram: lengths,
+        ttl_distribution: facts
+            .ttl_distribution
+            .iter()
+            .map(|ttl| (ttl.ttl.to_string(), ttl.count))
+            .collect(),
+        velocity_curve: facts
+            .velocity_curve
+            .iter()
+            .take(CURVE_POINTS)
+            .map(|point| RateAt {
+                t: float(point.t_ms) / 1_000.0,
+                pps: float(point.pps),
+            })
+            .collect(),
+    }
+}
+
+/// The contract's name for the lengths of a bucket of ours.
+fn length(bucket: &LengthBucket) -> &'static str {
+    let fits = |(longest, _): &&(u32, &str)| bucket.up_to_bytes.is_some_and(|up| up <= *longest);
+    LENGTHS.iter().find(fits).map_or("1500+", |(_, name)| name)
+}
+
+fn breakdown(report: &Report) -> Breakdown {
+    let protocols = &report.protocol_breakdown;
+    let forensics = report.forensics.as_ref();
     let (tcp, udp, icmp) = (
         bounded(protocols.tcp),
         bounded(protocols.udp),
@@ -319,7 +404,11 @@ fn breakdown(protocols: &Protocols) -> Breakdown {
         tcp,
         udp,
         icmp,
-        other: tenths(bounded(100.0 - tcp - udp - icmp)),
+        other: match forensics {
+            Some(facts) => bounded(facts.other_pct),
+            None => tenths(bounded(100.0 - tcp - udp - icmp)),
+        },
+        fragments: forensics.map(|facts| bounded(facts.fragment_pct)),
     }
 }
 

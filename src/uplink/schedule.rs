@@ -348,3 +348,302 @@ impl Schedule {
         self.lanes.get_mut(&lane).map(change).unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+    use crate::uplink::wire::Answer;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn schedule(seed: u64) -> (Schedule, Instant) {
+        let now = clock::monotonic();
+        let schedule = Schedule::new(
+            Cadence::default(),
+            &Budgets::default(),
+            Spoken::Seed,
+            seed,
+            now,
+        );
+        (schedule, now)
+    }
+
+    fn accepted() -> Action {
+        Action::Accept(Answer::new())
+    }
+
+    /// Starts a request that takes no time.
+    fn call(schedule: &mut Schedule, lane: Lane, action: &Action, now: Instant) -> bool {
+        let starts = schedule.start(lane, now);
+        if starts {
+            schedule.finished(lane, action, now);
+        }
+        starts
+    }
+
+    #[test]
+    fn heartbeats_come_at_once_and_then_every_thirty_seconds_in_a_phase_of_their_own() {
+        let mut phases = Vec::new();
+        for seed in 0..200 {
+            let (mut schedule, start) = schedule(seed);
+            let (mut times, mut now) = (Vec::new(), start);
+            while now < start + 200 * SECOND {
+                assert!(call(&mut schedule, Lane::Heartbeat, &accepted(), now));
+                times.push(now - start);
+                now = schedule.ready_at(Lane::Heartbeat, now).unwrap();
+            }
+            assert_eq!(times[0], Duration::ZERO);
+            assert!((15 * SECOND..=31 * SECOND).contains(&times[1]), "{times:?}");
+            for pair in times[1..].windows(2) {
+                assert_eq!(pair[1] - pair[0], 30 * SECOND);
+            }
+            phases.push(times[1]);
+        }
+        // No tenth of a second has more than a few of two hundred agents.
+        phases.sort_unstable();
+        let crowd = phases.windows(12).filter(|w| w[11] - w[0] < SECOND / 10);
+        assert_eq!(crowd.count(), 0, "{phases:?}");
+    }
+
+    #[test]
+    fn the_configuration_is_asked_for_more_often_during_an_incident() {
+        let (mut schedule, start) = schedule(1);
+        let asked = |schedule: &mut Schedule, from: u64, to: u64, is_open: bool| {
+            let mut asked = Vec::new();
+            for second in from..to {
+                let now = start + Duration::from_secs(second);
+                if call(schedule, Lane::Config, &accepted(), now) {
+                    asked.push(second);
+                }
+                schedule.incident_open(false, is_open, now);
+            }
+            asked
+        };
+        let quiet = asked(&mut schedule, 0, 1_000, false);
+        assert!((4..=5).contains(&quiet.len()), "{quiet:?}");
+        assert_eq!(quiet[0], 0);
+        schedule.incident_open(true, true, start + 1_000 * SECOND);
+        let busy = asked(&mut schedule, 1_000, 1_100, true);
+        assert_eq!(busy, (1_000..1_100).step_by(10).collect::<Vec<_>>());
+        assert!(asked(&mut schedule, 1_100, 1_350, false).len() <= 2);
+    }
+
+    #[test]
+    fn one_step_is_on_its_way_in_the_seed_contract_and_four_incidents_in_the_other() {
+        for (spoken, width) in [(Spoken::Seed, 1), (Spoken::Resource, 4)] {
+            let (mut schedule, now) = schedule(1);
+            schedule.speak(spoken);
+            let started = (0..10)
+                .filter(|_| schedule.start(Lane::Incident, now))
+                .count();
+            assert_eq!(started, width);
+            assert_eq!(schedule.ready_at(Lane::Incident, now), None);
+            schedule.finished(Lane::Incident, &accepted(), now);
+            assert!(schedule.start(Lane::Incident, now));
+        }
+    }
+
+    #[test]
+    fn a_refused_key_stops_everything_but_a_look_every_five_minutes() {
+        for (denial, probe) in [
+            (Denial::Credentials, 300),
+            (Denial::Billing, 3_600),
+            (Denial::Suspended, 3_600),
+        ] {
+            let (mut schedule, start) = schedule(7);
+            assert!(call(
+                &mut schedule,
+                Lane::Live,
+                &Action::Hold(denial),
+                start
+            ));
+            let mut looks = Vec::new();
+            for second in 1..4 * probe {
+                let now = start + Duration::from_secs(second);
+                schedule.incident_news(now);
+                for lane in Lane::ALL.into_iter().filter(|lane| *lane != Lane::Health) {
+                    if call(&mut schedule, lane, &Action::Hold(denial), now) {
+                        assert_eq!(lane, Lane::Config);
+                        looks.push(second);
+                    }
+                }
+            }
+            assert!((3..=4).contains(&looks.len()), "{looks:?}");
+            assert_eq!(schedule.held(), Some(denial));
+            let later = start + Duration::from_secs(6 * probe);
+            assert!(call(&mut schedule, Lane::Config, &accepted(), later));
+            assert_eq!(schedule.held(), None);
+            assert!(call(&mut schedule, Lane::Incident, &accepted(), later));
+        }
+    }
+
+    #[test]
+    fn incidents_are_tried_every_ten_seconds_for_two_minutes_and_then_ever_more_rarely() {
+        let (mut schedule, start) = schedule(3);
+        schedule.incident_news(start);
+        let mut tries = Vec::new();
+        for tenth in 0..36_000 {
+            let now = start + tenth * SECOND / 10;
+            if call(&mut schedule, Lane::Incident, &Action::Later(None), now) {
+                tries.push(now - start);
+            }
+        }
+        let early = tries.iter().take_while(|at| **at < 120 * SECOND);
+        let early: Vec<_> = early.collect();
+        assert!((12..=60).contains(&early.len()), "{tries:?}");
+        for pair in early.windows(2) {
+            assert!(*pair[1] - *pair[0] <= 10 * SECOND + SECOND / 5, "{tries:?}");
+        }
+        let late = tries.len() - early.len();
+        assert!((10..=80).contains(&late), "{late}: {tries:?}");
+        // News is tried within the first back-off, whatever the lane had come to.
+        let news = start + 3_600 * SECOND;
+        schedule.incident_news(news);
+        let ready = schedule.ready_at(Lane::Incident, news).unwrap();
+        assert!(ready <= news + SECOND);
+    }
+
+    #[test]
+    fn a_wait_that_was_asked_for_is_kept_by_its_lane_alone() {
+        let (mut schedule, start) = schedule(1);
+        let wait = Action::Later(Some(40 * SECOND));
+        assert!(call(&mut schedule, Lane::Live, &wait, start));
+        schedule.incident_news(start);
+        for second in 0..40 {
+            let now = start + Duration::from_secs(second);
+            assert!(!call(&mut schedule, Lane::Live, &accepted(), now));
+            call(&mut schedule, Lane::Heartbeat, &accepted(), now);
+        }
+        assert!(call(
+            &mut schedule,
+            Lane::Live,
+            &accepted(),
+            start + 40 * SECOND
+        ));
+        assert!(call(&mut schedule, Lane::Incident, &accepted(), start));
+    }
+
+    #[test]
+    fn an_answer_in_one_lane_brings_the_others_back_within_ten_seconds_but_not_together() {
+        let mut delays = Vec::new();
+        for seed in 0..300 {
+            let (mut schedule, start) = schedule(seed);
+            let mut now = start;
+            for _ in 0..20 {
+                now = schedule.ready_at(Lane::Live, now).unwrap().max(now);
+                assert!(call(&mut schedule, Lane::Live, &Action::Later(None), now));
+            }
+            assert_eq!(schedule.breaker(), "open");
+            assert!(call(&mut schedule, Lane::Heartbeat, &accepted(), now));
+            let ready = schedule.ready_at(Lane::Live, now).unwrap();
+            let delay = ready.saturating_duration_since(now);
+            assert!(delay <= 10 * SECOND, "{delay:?}");
+            delays.push(delay);
+        }
+        let early = delays.iter().filter(|delay| **delay < 5 * SECOND).count();
+        assert!((100..=200).contains(&early), "{early} of 300");
+    }
+
+    #[test]
+    fn what_is_caught_up_on_takes_a_fifth_of_the_budget_and_leaves_the_live_seconds_theirs() {
+        let (mut schedule, start) = schedule(1);
+        let (mut live, mut old) = (0, 0);
+        for tenth in 0..6_000_u32 {
+            let now = start + tenth * SECOND / 10;
+            if tenth % 10 == 0 {
+                assert!(call(&mut schedule, Lane::Live, &accepted(), now));
+                live += 1;
+            }
+            old += u32::from(call(&mut schedule, Lane::Backlog, &accepted(), now));
+        }
+        assert_eq!(live, 600);
+        assert!((239..=245).contains(&old), "{old} in ten minutes");
+    }
+
+    #[test]
+    fn budgets_outlive_a_restart_and_are_not_believed_from_the_future() {
+        let budgets = Budgets::default();
+        let wall = Timestamp::from_seconds(1_773_567_858);
+        let (mut before, now) = schedule(1);
+        while call(&mut before, Lane::Incident, &accepted(), now) {}
+        let saved = serde_json::to_string(&before.saved(now, wall)).unwrap();
+        let saved: Saved = serde_json::from_str(&saved).unwrap();
+        let restored = |wall| {
+            let (mut after, now) = schedule(2);
+            after.restore(&saved, &budgets, now, wall);
+            (0..100)
+                .filter(|_| call(&mut after, Lane::Incident, &accepted(), now))
+                .count()
+        };
+        assert_eq!(restored(wall), 0);
+        assert_eq!(restored(wall.plus_nanos(3_000_000_000)), 10);
+        assert_eq!(restored(Timestamp::from_seconds(1)), 30, "a full budget");
+    }
+
+    /// A platform that goes away for three days and comes back, and an agent with an attack every nine minutes.
+    #[test]
+    fn three_days_of_outage_are_caught_up_on_within_the_budgets() {
+        const OUTAGE_SECONDS: u64 = 72 * 3_600;
+        const EVERY_SECONDS: u64 = 540;
+
+        let (mut schedule, start) = schedule(11);
+        // Two steps an incident: what happened between begin and end was merged.
+        let (mut owed, mut told, mut minute) = (0_u64, 0_u64, BTreeMap::<u64, [u32; 7]>::new());
+        let mut caught_up_at = None;
+        let end = OUTAGE_SECONDS + 1_800;
+        for tick in 0..end * 4 {
+            let second = tick / 4;
+            let now = start + Duration::from_millis(tick * 250);
+            if tick % (4 * EVERY_SECONDS) == 0 && second < OUTAGE_SECONDS {
+                owed += 2;
+                schedule.incident_news(now);
+            }
+            let is_up = second >= OUTAGE_SECONDS;
+            for (place, lane) in Lane::ALL.into_iter().enumerate() {
+                let has_work = match lane {
+                    Lane::Incident => told < owed,
+                    Lane::Live => tick % 4 == 0,
+                    Lane::Ack | Lane::Health => false,
+                    _ => true,
+                };
+                let action = if is_up {
+                    accepted()
+                } else {
+                    Action::Later(None)
+                };
+                if has_work && call(&mut schedule, lane, &action, now) {
+                    minute.entry(second / 60).or_default()[place] += 1;
+                    told += u64::from(is_up && lane == Lane::Incident);
+                }
+            }
+            if is_up && told == owed && caught_up_at.is_none() {
+                caught_up_at = Some(second - OUTAGE_SECONDS);
+            }
+        }
+        assert_eq!(owed, 960);
+        let caught_up_at = caught_up_at.expect("every step was told");
+        assert!(caught_up_at <= 600, "{caught_up_at} s");
+        let budgets = Budgets::default();
+        for (minute, calls) in &minute {
+            for (lane, calls) in Lane::ALL.into_iter().zip(calls) {
+                let rate = budgets.of(lane);
+                assert!(
+                    *calls <= rate.per_minute + rate.burst,
+                    "{lane:?} had {calls} in minute {minute}"
+                );
+            }
+            assert!(calls.iter().sum::<u32>() <= 400, "{calls:?}");
+        }
+        let silent: u32 = minute
+            .range(10..OUTAGE_SECONDS / 60)
+            .flat_map(|(_, calls)| calls)
+            .sum();
+        // Four lanes that back off to five minutes, and incidents that are tried often after each of 480 attacks.
+        let a_minute = f64::from(silent) / (72.0 * 60.0);
+        assert!(
+            a_minute < 6.0,
+            "{a_minute} requests a minute during the outage"
+        );
+    }
+}

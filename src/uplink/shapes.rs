@@ -10,11 +10,15 @@ use super::wire::{self, Call, Detail, Pulse, Request, Spoken};
 use super::{InterfaceVitals, NewNode, Vitals, seed};
 use crate::clock::Timestamp;
 use crate::detect::Family;
-use crate::incident::Report;
+use crate::incident::{ForensicFacts, LengthBucket, RatePoint, Report, TtlCount};
 use crate::ledger::{Ledger, Outgoing, PlatformIds, Settings, Settled, Step};
 
 /// Maps whose keys are names of things; of them only the values' type is compared.
-const MAPS: [&str; 1] = ["tcp_flag_breakdown"];
+const MAPS: [&str; 3] = [
+    "tcp_flag_breakdown",
+    "ttl_distribution",
+    "pkt_length_histogram",
+];
 
 /// Each path in a value with its JSON type; of a list, those of its entries.
 fn shape(value: &Value, path: &str, into: &mut BTreeSet<String>) {
@@ -61,10 +65,37 @@ fn body(request: &Request) -> Value {
     serde_json::from_slice(body).expect("it is JSON")
 }
 
-/// A report with everything judged.
+/// A report with everything judged and everything known.
 fn judged() -> Report {
+    let bucket = |up_to_bytes, count| LengthBucket { up_to_bytes, count };
     Report {
         spoofing_detected: Some(false),
+        forensics: Some(ForensicFacts {
+            other_pct: 0.1,
+            avg_packet_bytes: Some(468.0),
+            fragment_count: 7,
+            fragment_pct: 0.2,
+            frame_lengths: vec![
+                bucket(Some(64), 1),
+                bucket(Some(100), 2),
+                bucket(Some(128), 3),
+                bucket(Some(1_280), 4),
+                bucket(Some(1_518), 5),
+                bucket(Some(9_018), 6),
+                bucket(None, 7),
+            ],
+            ttl_distribution: vec![TtlCount { ttl: 54, count: 9 }],
+            velocity_curve: vec![
+                RatePoint { t_ms: 0, pps: 5 },
+                RatePoint {
+                    t_ms: 1_950,
+                    pps: 61_200,
+                },
+            ],
+            velocity_step_seconds: 1,
+            src_ip_entropy: Some(6.91),
+            ..ForensicFacts::default()
+        }),
         ..report("a")
     }
 }
@@ -262,7 +293,23 @@ fn resource_requests_have_the_published_agents_paths_and_floats() {
     assert_eq!(resolve["confidence"], json!(91));
     assert_eq!(
         resolve["protocol_breakdown"],
-        json!({"tcp": 1.1, "udp": 98.7, "icmp": 0.1, "other": 0.1})
+        json!({"tcp": 1.1, "udp": 98.7, "icmp": 0.1, "other": 0.1, "fragments": 0.2})
+    );
+    assert_eq!(
+        resolve["pkt_length_histogram"],
+        json!({
+            "0-64": 1, "65-128": 5, "129-256": 0, "257-512": 0, "513-1024": 0, "1025-1500": 9,
+            "1500+": 13,
+        })
+    );
+    assert_eq!(resolve["ttl_distribution"], json!({"54": 9}));
+    assert_eq!(
+        resolve["velocity_curve"],
+        json!([{"t": 0.0, "pps": 5.0}, {"t": 1.95, "pps": 61_200.0}])
+    );
+    assert_eq!(
+        (&resolve["fragment_count"], &resolve["src_ip_entropy"]),
+        (&json!(7), &json!(6.91))
     );
     let ack = wire::not_executed(7, "not executed");
     assert_eq!(ack.path, "/agent/commands/ack");
@@ -346,14 +393,15 @@ fn in_brief_the_lists_are_left_out() {
     }
 }
 
-/// Where the contract's examples are, when they are.
+/// Where the contract's examples are, when they are. Who names a place must have them there.
 fn fixtures() -> Option<PathBuf> {
-    let shared = std::env::var_os("FTAGENT_SHARED").map_or_else(
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared"),
-        PathBuf::from,
-    );
-    let folder = shared.join("contract/fixtures");
-    folder.is_dir().then_some(folder)
+    let named = std::env::var_os("FTAGENT_SHARED").map(PathBuf::from);
+    let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared");
+    let folder = |shared: &PathBuf| shared.join("contract/fixtures");
+    match named {
+        Some(shared) => Some(folder(&shared)),
+        None => Some(folder(&beside)).filter(|folder| folder.is_dir()),
+    }
 }
 
 #[test]
@@ -373,11 +421,12 @@ fn what_goes_out_has_the_shape_of_the_contracts_examples() {
             .unwrap()
     };
     // What is told only once something looks for it, and what describes what this agent has not.
-    const LATER: [&str; 4] = [
+    const LATER: [&str; 5] = [
         ".ioc_matches",
         ".geo_breakdown",
         ".ioc_hits",
         ".attack_tool",
+        ".dns_query_stats",
     ];
     for (file, request) in [
         ("seed-heartbeat", heartbeat(Spoken::Seed, &vitals())),

@@ -190,7 +190,7 @@ impl Standing {
 
     /// What the health check said.
     pub(super) fn health(&mut self, is_up: bool, now: Instant, wall: Timestamp) {
-        self.state.health = Some(is_up);
+        self.has_changed |= self.state.health.replace(is_up) != Some(is_up);
         self.settle(now, wall);
     }
 

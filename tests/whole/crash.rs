@@ -7,7 +7,6 @@ use ftagent::demo::platform::{Call, Serves};
 use rustix::process::Signal;
 
 use crate::common::event::Event;
-use crate::common::traffic::Random;
 use crate::node::Node;
 
 /// How often the agent is killed; 200 times and more with `FTAGENT_LONG`, a few in every run.
@@ -24,19 +23,28 @@ fn an_agent_killed_at_any_moment_of_an_attack_tells_of_one_attack() {
     let Some(node) = Node::new(Serves::Resource, "resource") else {
         return;
     };
-    let mut random = Random(0x00c0_ffee);
+    let mut moment_millis = 0;
     for round in 0..rounds() {
-        let since = node.platform.recorded().last().map_or(0, |last| last.number + 1);
+        let since = node
+            .platform
+            .recorded()
+            .last()
+            .map_or(0, |last| last.number + 1);
         let mut agent = node.start(&[]);
         node.wait("a look at the configuration", |received| {
-            received.iter().any(|each| each.number >= since && each.taken)
+            received
+                .iter()
+                .any(|each| each.number >= since && each.taken)
         });
         std::thread::sleep(Duration::from_millis(300));
         let mut flood = node.flood(20_000);
         let opened = agent.wait_for(Duration::from_secs(5), Event::opens);
-        let opened = opened.unwrap_or_else(|| panic!("round {round}: no incident\n{}", agent.told()));
+        let opened =
+            opened.unwrap_or_else(|| panic!("round {round}: no incident\n{}", agent.told()));
         let id = opened.event.incident().expect("it tells of one").id.clone();
-        std::thread::sleep(Duration::from_millis(random.below(2_500)));
+        // Steps of the golden ratio fall everywhere, and nowhere twice.
+        moment_millis = (moment_millis + 1_545) % 2_500;
+        std::thread::sleep(Duration::from_millis(moment_millis));
         agent.signal(Signal::KILL);
         assert!(agent.ends_within(Duration::from_secs(5)).is_some());
         // In half of the rounds the attack goes on after the restart, in the others it is over by then.
@@ -45,9 +53,15 @@ fn an_agent_killed_at_any_moment_of_an_attack_tells_of_one_attack() {
         }
         let mut agent = node.start(&[]);
         let resolved = agent.wait_for(Duration::from_secs(30), Event::resolves);
-        let resolved = resolved.unwrap_or_else(|| panic!("round {round}: never resolved\n{}", agent.told()));
+        let resolved =
+            resolved.unwrap_or_else(|| panic!("round {round}: never resolved\n{}", agent.told()));
         let incident = resolved.event.incident().expect("it tells of one");
-        assert_eq!(incident.id, id, "round {round}: the same incident\n{}", agent.told());
+        assert_eq!(
+            incident.id,
+            id,
+            "round {round}: the same incident\n{}",
+            agent.told()
+        );
         flood.wait(Duration::from_secs(20));
         node.wait("resolve", |received| {
             received.iter().any(|each| {
@@ -72,8 +86,17 @@ fn an_agent_killed_at_any_moment_of_an_attack_tells_of_one_attack() {
             }
         }
         // An opening whose answer was lost with the process is told again: this contract cannot say it is the same.
-        assert!((1..=2).contains(&opens), "round {round}: {opens} openings\n{}", node.heard());
+        assert!(
+            (1..=2).contains(&opens),
+            "round {round}: {opens} openings\n{}",
+            node.heard()
+        );
         assert_eq!(uuids.len(), 1, "round {round}: {uuids:?}");
-        assert_eq!(resolves, 1, "round {round}: {resolves} ends\n{}", node.heard());
+        assert_eq!(
+            resolves,
+            1,
+            "round {round}: {resolves} ends\n{}",
+            node.heard()
+        );
     }
 }
