@@ -4,13 +4,15 @@
 #![expect(
     clippy::expect_used,
     clippy::panic,
+    clippy::print_stdout,
     clippy::unwrap_used,
-    reason = "a test that cannot go on says so by panicking"
+    reason = "a test that cannot go on says so by panicking, and one that is skipped says so"
 )]
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::panic;
+use std::path::{Path, PathBuf};
 use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -569,6 +571,83 @@ fn every_required_field_of_every_call_is_missed() {
     }
     let known = platform.incidents();
     assert!(known.len() == 1 && known[0].updates == 0, "none was taken");
+}
+
+/// The published examples of requests, where they are at hand: name, contract, path, body.
+fn examples() -> Vec<(String, String, String, Value)> {
+    let shared = std::env::var_os("FTAGENT_SHARED").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"),
+        PathBuf::from,
+    );
+    let folder = shared.join("contract/fixtures");
+    let Ok(index) = std::fs::read(folder.join("index.json")) else {
+        println!(
+            "skipped: there are no examples in {} (FTAGENT_SHARED names another place)",
+            folder.display()
+        );
+        return Vec::new();
+    };
+    let index: Value = serde_json::from_slice(&index).unwrap();
+    let files = index.get("files").and_then(Value::as_array).unwrap();
+    let requests = files
+        .iter()
+        .filter(|file| file.get("kind") == Some(&json!("request")));
+    requests
+        .map(|file| {
+            let field = |name: &str| file.get(name).and_then(Value::as_str).unwrap().to_owned();
+            let body = std::fs::read(folder.join(field("file"))).unwrap();
+            let path = field("path").replace("/api/v1", "");
+            let body = serde_json::from_slice(&body).unwrap();
+            (field("file"), field("contract"), path, body)
+        })
+        .collect()
+}
+
+#[test]
+fn the_published_examples_are_right_where_they_are_whole() {
+    /// What this platform does not serve: parts of the resource contract that no issue of ours needs.
+    const NOT_SERVED: [&str; 5] = ["l7/", "gre-tunnels", "vm-stats", "mirror-metrics", "sp/"];
+    /// Examples with fewer fields than what our agent tells in full: minimal ones, those of modes that it does not have
+    /// (another machine's traffic, service ports, HTTP logs), and those of a collection for trying things out.
+    const NOT_WHOLE: [&str; 8] = [
+        "seed-metrics-minimal.request.json",
+        "seed-incident-minimal.request.json",
+        "resource-incident-open-sp.request.json",
+        "resource-incident-open-mirror.request.json",
+        "resource-incident-open-l7.request.json",
+        "resource-incident-update-l7.request.json",
+        "resource-incident-resolve-postman.request.json",
+        "resource-incident-resolve-l7.request.json",
+    ];
+    let token = format!("Bearer {}", Settings::default().deploy_token);
+    let mut refused = Vec::new();
+    let examples = examples();
+    for (file, contract, path, body) in &examples {
+        if NOT_SERVED.iter().any(|part| path.contains(part)) {
+            continue;
+        }
+        let platform = serving(match contract.as_str() {
+            "seed" => Serves::Seed,
+            _ => Serves::Resource,
+        });
+        let opened = Ask::post(INCIDENTS, &opening()).send(&platform);
+        let uuid = if contract == "seed" {
+            Value::Null
+        } else {
+            opened.json()["uuid"].clone()
+        };
+        let path = path.replace("{uuid}", uuid.as_str().unwrap_or_default());
+        let ask = if path.ends_with("/deploy") {
+            Ask::post(&path, body).header("Authorization", &token)
+        } else {
+            Ask::post(&format!("/api/v1{path}"), body)
+        };
+        if ask.send(&platform).status != 200 {
+            refused.push((file.as_str(), violations(&platform)));
+        }
+    }
+    let names: Vec<&str> = refused.iter().map(|(file, _)| *file).collect();
+    assert!(examples.is_empty() || names == NOT_WHOLE, "{refused:#?}");
 }
 
 #[test]

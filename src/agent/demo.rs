@@ -44,7 +44,7 @@ pub enum Moment<'a> {
     /// The agent took over what the platform wants of it.
     Configured(&'a PlatformValues),
     /// What the engine found.
-    Found(Outcome),
+    Found(Box<Outcome>),
     /// What arrived at the platform, and for the opening of an incident how long after it was recognised.
     Heard(&'a Received, Option<Duration>),
 }
@@ -257,7 +257,7 @@ impl Show<'_> {
                 .send_replace(telling::vitals(Some(&vitals), Vec::new(), uptime_seconds));
         }
         if outcome.second.is_some() || !outcome.events.is_empty() {
-            self.tell(Moment::Found(outcome));
+            self.tell(Moment::Found(Box::new(outcome)));
         }
     }
 

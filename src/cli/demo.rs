@@ -297,7 +297,7 @@ impl<W: Write> Teller for Lines<W> {
             }),
             // The very lines that run and replay print.
             Moment::Found(outcome) => JsonLines::new(&mut self.out, true, false)
-                .outcome(outcome)
+                .outcome(*outcome)
                 .and_then(|()| self.out.flush()),
             Moment::Heard(received, after) => self.line(&HeardLine {
                 schema: SCHEMA,
