@@ -26,15 +26,22 @@ fn an_agent_killed_at_any_moment_of_an_attack_tells_of_one_attack() {
     };
     let mut random = Random(0x00c0_ffee);
     for round in 0..rounds() {
-        let since = node.platform.recorded().last().map_or(0, |last| last.number + 1);
+        let since = node
+            .platform
+            .recorded()
+            .last()
+            .map_or(0, |last| last.number + 1);
         let mut agent = node.start(&[]);
         node.wait("a look at the configuration", |received| {
-            received.iter().any(|each| each.number >= since && each.taken)
+            received
+                .iter()
+                .any(|each| each.number >= since && each.taken)
         });
         std::thread::sleep(Duration::from_millis(300));
         let mut flood = node.flood(20_000);
         let opened = agent.wait_for(Duration::from_secs(5), Event::opens);
-        let opened = opened.unwrap_or_else(|| panic!("round {round}: no incident\n{}", agent.told()));
+        let opened =
+            opened.unwrap_or_else(|| panic!("round {round}: no incident\n{}", agent.told()));
         let id = opened.event.incident().expect("it tells of one").id.clone();
         std::thread::sleep(Duration::from_millis(random.below(2_500)));
         agent.signal(Signal::KILL);
@@ -45,9 +52,15 @@ fn an_agent_killed_at_any_moment_of_an_attack_tells_of_one_attack() {
         }
         let mut agent = node.start(&[]);
         let resolved = agent.wait_for(Duration::from_secs(30), Event::resolves);
-        let resolved = resolved.unwrap_or_else(|| panic!("round {round}: never resolved\n{}", agent.told()));
+        let resolved =
+            resolved.unwrap_or_else(|| panic!("round {round}: never resolved\n{}", agent.told()));
         let incident = resolved.event.incident().expect("it tells of one");
-        assert_eq!(incident.id, id, "round {round}: the same incident\n{}", agent.told());
+        assert_eq!(
+            incident.id,
+            id,
+            "round {round}: the same incident\n{}",
+            agent.told()
+        );
         flood.wait(Duration::from_secs(20));
         node.wait("resolve", |received| {
             received.iter().any(|each| {
@@ -72,8 +85,17 @@ fn an_agent_killed_at_any_moment_of_an_attack_tells_of_one_attack() {
             }
         }
         // An opening whose answer was lost with the process is told again: this contract cannot say it is the same.
-        assert!((1..=2).contains(&opens), "round {round}: {opens} openings\n{}", node.heard());
+        assert!(
+            (1..=2).contains(&opens),
+            "round {round}: {opens} openings\n{}",
+            node.heard()
+        );
         assert_eq!(uuids.len(), 1, "round {round}: {uuids:?}");
-        assert_eq!(resolves, 1, "round {round}: {resolves} ends\n{}", node.heard());
+        assert_eq!(
+            resolves,
+            1,
+            "round {round}: {resolves} ends\n{}",
+            node.heard()
+        );
     }
 }

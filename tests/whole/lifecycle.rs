@@ -44,7 +44,10 @@ fn an_attack_is_told_by_the_seed_contract_from_its_opening_to_a_last_update() {
     let first = steps.first().expect("there were steps");
     assert_eq!(first.body["attack_family"], "syn_flood");
     let delay_millis = first.wall.millis_since(opened.at);
-    println!("event line to request: {delay_millis} ms; {} steps", steps.len());
+    println!(
+        "event line to request: {delay_millis} ms; {} steps",
+        steps.len()
+    );
     let samples: Vec<_> = node
         .platform
         .recorded()
@@ -60,7 +63,10 @@ fn an_attack_is_told_by_the_seed_contract_from_its_opening_to_a_last_update() {
     seconds.dedup();
     assert_eq!(seconds.len(), all, "each second is told once");
     let busiest = samples.iter().filter_map(|each| each["pps"].as_u64()).max();
-    assert!(busiest > Some(LIMIT_PPS), "the flood is in the samples: {busiest:?}");
+    assert!(
+        busiest > Some(LIMIT_PPS),
+        "the flood is in the samples: {busiest:?}"
+    );
     let heartbeats = node.platform.recorded();
     let heartbeat = heartbeats
         .iter()

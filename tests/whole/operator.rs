@@ -20,13 +20,21 @@ fn a_configuration_is_taken_over_as_a_whole_or_not_at_all() {
     node.wait_for_limit();
     let good = std::fs::read_to_string(&node.config).expect("the configuration");
 
-    std::fs::write(&node.config, format!("{good}[detection]\npps_treshold = 7\n")).expect("a mistake");
+    std::fs::write(
+        &node.config,
+        format!("{good}[detection]\npps_treshold = 7\n"),
+    )
+    .expect("a mistake");
     agent.signal(Signal::HUP);
     let said = until(Duration::from_secs(3), || {
         agent.log().contains("pps_treshold: no such setting")
     });
     assert!(said, "{}", agent.log());
-    assert!(agent.log().contains("the old one stays in force"), "{}", agent.log());
+    assert!(
+        agent.log().contains("the old one stays in force"),
+        "{}",
+        agent.log()
+    );
 
     let set = format!("{good}[detection]\npps_threshold = 500000\n");
     std::fs::write(&node.config, set).expect("a higher limit");
@@ -37,7 +45,11 @@ fn a_configuration_is_taken_over_as_a_whole_or_not_at_all() {
     assert!(said, "{}", agent.log());
     node.flood(10_000).wait(Duration::from_secs(20));
     let opened = agent.wait_for(Duration::from_millis(500), Event::opens);
-    assert!(opened.is_none(), "a local limit wins over the platform's\n{}", agent.told());
+    assert!(
+        opened.is_none(),
+        "a local limit wins over the platform's\n{}",
+        agent.told()
+    );
     agent.stop();
     node.assert_all_right();
 }
@@ -50,7 +62,12 @@ fn the_key_is_in_no_output_and_in_no_file_of_the_agent() {
     let mut agent = node.start(&["--seconds"]);
     node.wait_for_limit();
     // Everything that may go wrong with a key, at debug level.
-    for fault in [Fault::status(401), Fault::status(400), Fault::reset(), Fault::status(500)] {
+    for fault in [
+        Fault::status(401),
+        Fault::status(400),
+        Fault::reset(),
+        Fault::status(500),
+    ] {
         node.platform.set_fault_everywhere(fault.times(3));
         std::thread::sleep(Duration::from_secs(2));
     }
@@ -65,7 +82,9 @@ fn the_key_is_in_no_output_and_in_no_file_of_the_agent() {
     assert!(!files.is_empty(), "something was stored");
     for (path, content) in files {
         assert!(
-            !content.windows(part.len()).any(|window| window == part.as_bytes()),
+            !content
+                .windows(part.len())
+                .any(|window| window == part.as_bytes()),
             "{path}"
         );
     }
@@ -104,12 +123,18 @@ fn a_refused_key_is_said_once_and_detection_goes_on() {
     let opened = agent.wait_for(Duration::from_secs(2), Event::opens);
     assert!(opened.is_some(), "{}", agent.told());
     let lines = agent.log();
-    let lines = lines.lines().filter(|line| line.contains("API key")).count();
+    let lines = lines
+        .lines()
+        .filter(|line| line.contains("API key"))
+        .count();
     assert!(lines <= 2, "said once, not each time: {}", agent.log());
     let before = node.platform.recorded().len();
     std::thread::sleep(Duration::from_secs(5));
     let asked = node.platform.recorded();
-    let asked = asked.iter().skip(before).filter(|each| each.endpoint != Endpoint::Health);
+    let asked = asked
+        .iter()
+        .skip(before)
+        .filter(|each| each.endpoint != Endpoint::Health);
     assert!(asked.count() <= 2, "a refused key is not tried each second");
     agent.stop();
 }

@@ -16,7 +16,11 @@ fn what_happens_while_the_platform_is_away_is_told_when_it_is_back() {
     node.wait_for_limit();
     node.platform.set_reachable(false);
     let mut flood = node.flood(10_000);
-    assert!(agent.wait_for(Duration::from_secs(5), Event::opens).is_some());
+    assert!(
+        agent
+            .wait_for(Duration::from_secs(5), Event::opens)
+            .is_some()
+    );
     flood.wait(Duration::from_secs(20));
     std::thread::sleep(Duration::from_secs(2));
     assert_eq!(node.steps().len(), 0, "{}", node.heard());
@@ -26,7 +30,11 @@ fn what_happens_while_the_platform_is_away_is_told_when_it_is_back() {
             .iter()
             .any(|each| each.taken && matches!(each.call, Call::Incident(_)))
     });
-    assert!(agent.wait_for(Duration::from_secs(25), Event::resolves).is_some());
+    assert!(
+        agent
+            .wait_for(Duration::from_secs(25), Event::resolves)
+            .is_some()
+    );
     agent.stop();
     node.assert_all_right();
 }
