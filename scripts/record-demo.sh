@@ -16,12 +16,22 @@ readonly most_demo_bytes=500000
 readonly quiet_seconds=15 first_seconds=3 second_seconds=5 after_seconds=24
 readonly all_seconds=$((quiet_seconds + first_seconds + second_seconds + after_seconds))
 
+# Twenty addresses of people, known to the victim so that no connection waits for ARP.
+settle() {
+  local n
+  for n in $(seq 101 120); do
+    ip -n "$attacker" address add "10.99.0.$n/24" dev a-victim
+    in_victim ip neighbour replace "10.99.0.$n" lladdr $mac_attacker dev v-attacker nud permanent
+  done
+}
+
 # Page loads, two pages each, at the uneven pace of people; the same ones in each recording.
 people() {
   RANDOM=1
-  local end=$((SECONDS + all_seconds))
+  local end=$((SECONDS + all_seconds)) from
   while [ $SECONDS -lt $end ]; do
-    in_attacker curl -sf --max-time 2 -o /dev/null -o /dev/null "http://$victim_v4/page[1-2]" || true
+    from=10.99.0.$((RANDOM % 20 + 101))
+    in_attacker curl -sf --max-time 2 --interface "$from" -o /dev/null -o /dev/null "http://$victim_v4/page[1-2]" || true
     sleep "0.$((RANDOM % 35 + 10))"
   done
 }
@@ -29,6 +39,7 @@ people() {
 trap tear_down EXIT
 trap 'exit 130' INT TERM
 set_up
+settle
 start_servers
 # Answers to forged sources are not repeated: they would be half of the file.
 in_victim sysctl -qw net.ipv4.tcp_synack_retries=0

@@ -20,7 +20,7 @@ use crate::config::{Change, Config, ConfigErrors, Key};
 use crate::count;
 use crate::detect::limits::Limits;
 use crate::ledger::{Ledger, LedgerError};
-use crate::uplink::{self, InterfaceVitals, PlatformValues, Uplink, UplinkError};
+use crate::uplink::{self, PlatformValues, Uplink, UplinkError};
 
 /// How often the main thread looks whether something is to be done.
 const ATTENTION: Duration = Duration::from_millis(50);
@@ -110,7 +110,7 @@ impl Service {
         };
         let live = Live::start(settings, ledger.clone(), sink)?;
         notices.extend(live.notices().iter().cloned());
-        let platform = Platform::of(&config, &ledger)?;
+        let platform = Platform::of(&config, &ledger, &live)?;
         Ok(Self {
             config,
             notices,
@@ -198,7 +198,7 @@ impl Service {
         if let Some(old) = self.platform.take() {
             old.uplink.stop(Duration::ZERO);
         }
-        match Platform::of(&self.config, &self.ledger) {
+        match Platform::of(&self.config, &self.ledger, &self.live) {
             Ok(platform) => self.platform = platform,
             Err(error) => {
                 log::error!("{error}; nothing is told to the platform until this is mended")
@@ -207,31 +207,24 @@ impl Service {
     }
 
     fn tell_vitals(&self, now: Duration) {
-        let (Some(platform), Some(engine)) = (&self.platform, self.live.gauges().vitals()) else {
+        let Some(platform) = &self.platform else {
             return;
         };
-        let interfaces = self.live.gauges().links().into_iter();
-        let interfaces = interfaces.map(|link| InterfaceVitals {
-            name: link.name,
-            rx_bytes: link.rx_bytes,
-            tx_bytes: link.tx_bytes,
-            watched: link.watched,
-        });
         let uptime_seconds = now.saturating_sub(self.started).as_secs();
         platform
             .vitals
-            .send_replace(vitals(&engine, interfaces.collect(), uptime_seconds));
+            .send_replace(vitals(self.live.gauges(), uptime_seconds));
     }
 }
 
 impl Platform {
     /// The uplink that the configuration asks for, started; none in local mode.
-    fn of(config: &Config, ledger: &Ledger) -> Result<Option<Self>, UplinkError> {
+    fn of(config: &Config, ledger: &Ledger, live: &Live) -> Result<Option<Self>, UplinkError> {
         let Some(mut settings) = config.uplink() else {
             return Ok(None);
         };
         settings.os = operating_system();
-        let (vitals, read) = watch::channel(uplink::Vitals::default());
+        let (vitals, read) = watch::channel(vitals(live.gauges(), 0));
         let (uplink, values) = Uplink::start(settings, ledger.clone(), read)?;
         Ok(Some(Self {
             uplink,

@@ -4,6 +4,7 @@
 //! and samples and the uplink's vitals. Runs on the detector's thread and never waits: the ledger's handle hands on what
 //! fits and counts what does not.
 
+use super::live::Gauges;
 use crate::count::TrafficSecond;
 use crate::detect::limits::PlatformLimits;
 use crate::detect::permille;
@@ -53,24 +54,32 @@ pub(super) fn sample(second: &TrafficSecond, connections: u32, vitals: &engine::
 }
 
 /// What the agent says about itself to the platform.
-pub(super) fn vitals(
-    engine: &engine::Vitals,
-    interfaces: Vec<InterfaceVitals>,
-    uptime_seconds: u64,
-) -> uplink::Vitals {
-    uplink::Vitals {
+pub(super) fn vitals(gauges: &Gauges, uptime_seconds: u64) -> uplink::Vitals {
+    let interfaces = gauges.links().into_iter().map(|link| InterfaceVitals {
+        name: link.name,
+        rx_bytes: link.rx_bytes,
+        tx_bytes: link.tx_bytes,
+        watched: link.watched,
+    });
+    let known = uplink::Vitals {
         uptime_seconds,
-        interfaces,
+        interfaces: interfaces.collect(),
+        ..uplink::Vitals::default()
+    };
+    let Some(engine) = gauges.vitals() else {
+        return known;
+    };
+    uplink::Vitals {
         incident_open: engine.incident_open,
         baseline_ready: engine.baseline_ready,
         baseline_seconds: engine.baseline_seconds,
         baseline_mean_pps: engine.normal.mean_pps.unwrap_or(0),
         baseline_p99_pps: engine.normal.p99_pps.unwrap_or(0),
-        baseline_hour_p99_pps: None,
         warming_up: engine.warming_up,
         sources: engine.sources.count,
         source_overflow: !engine.sources.exact,
         silent_seconds: engine.silent_seconds,
+        ..known
     }
 }
 

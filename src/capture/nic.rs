@@ -62,8 +62,11 @@ pub struct Interface {
     pub mtu_bytes: u32,
     /// Whether it is administratively up.
     pub up: bool,
-    /// Whether it is up and its link works (carrier, or the driver does not know).
+    /// Whether it is up and its link works (carrier, or the driver does not know), as the kernel has noted by now: it
+    /// takes its time, up to a second, while frames already come.
     pub running: bool,
+    /// Whether it is up and has a carrier at this moment, or the driver does not know.
+    pub carrier: bool,
     /// Whether it is a loopback interface.
     pub is_loopback: bool,
     /// The interface whose frames it is made of (a VLAN's or macvlan's parent), if that is in this namespace.
@@ -498,6 +501,7 @@ fn interface(payload: &[u8]) -> Option<Interface> {
         index: header.index,
         up: header.flags.contains(LinkFlags::Up),
         running: header.flags.contains(LinkFlags::Up | LinkFlags::Running),
+        carrier: header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp),
         is_loopback: header.flags.contains(LinkFlags::Loopback),
         ..Interface::default()
     };
@@ -828,7 +832,7 @@ mod tests {
     fn link_message() -> Vec<u8> {
         let mut message = LinkMessage::default();
         message.header.index = 9;
-        message.header.flags = LinkFlags::Up | LinkFlags::Running;
+        message.header.flags = LinkFlags::Up | LinkFlags::Running | LinkFlags::LowerUp;
         message.attributes = vec![
             LinkAttribute::IfName("gre7".to_owned()),
             LinkAttribute::Mtu(1_476),
@@ -856,7 +860,7 @@ mod tests {
             (None, Some(4), Some("gre"))
         );
         assert_eq!(tunnel.tunnel_peer, Some([198, 51, 100, 9].into()));
-        assert!(tunnel.up && tunnel.running);
+        assert!(tunnel.up && tunnel.running && tunnel.carrier);
     }
 
     #[test]

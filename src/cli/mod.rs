@@ -5,6 +5,7 @@
 
 mod check;
 mod config;
+mod demo;
 mod logging;
 mod outlet;
 mod output;
@@ -35,6 +36,8 @@ enum Command {
     Run(run::RunArguments),
     /// Read a pcap or pcapng file and report the attacks in it, by the same rules
     Replay(replay::ReplayArguments),
+    /// Show in a minute what the agent does: a recorded attack and a platform, both inside this process
+    Demo(demo::DemoArguments),
     /// Read the configuration and say everything that is wrong with it
     Check(check::CheckArguments),
     /// Look at the configuration
@@ -111,6 +114,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let done = match arguments.command {
         Command::Run(run) => run.execute(),
         Command::Replay(replay) => replay.execute(),
+        Command::Demo(demo) => demo.execute(),
         Command::Check(check) => check.execute(),
         Command::Config(config) => config.execute(),
     };

@@ -1,14 +1,14 @@
 //! The agent itself, running in the host's namespace of a lab.
 
 use std::path::Path;
-use std::process::{ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use ftagent::clock::{self, Timestamp};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::event::{Event, Seen, told};
+use super::event::{Event, Second, Seen, told};
 use super::netns::{HOST_LINK, Lab};
 use super::process::{Lines, Running, Scratch, until};
 
@@ -43,16 +43,41 @@ impl Agent {
 
     /// Starts it on `links` of the host, with what it learned before in `state`, and waits until it watches.
     pub(crate) fn start_in(lab: &Lab, links: &[&str], state: &Path, options: &[&str]) -> Self {
-        Self::start_with(lab, links, state, &[&["--local"], options].concat())
+        Self::start_as(
+            lab.host(PROGRAM),
+            links,
+            state,
+            &[&["--local"], options].concat(),
+        )
     }
 
     /// The same with a platform, if its configuration names one.
     pub(crate) fn start_online(lab: &Lab, links: &[&str], state: &Path, options: &[&str]) -> Self {
-        Self::start_with(lab, links, state, options)
+        Self::start_as(lab.host(PROGRAM), links, state, options)
     }
 
-    fn start_with(lab: &Lab, links: &[&str], state: &Path, options: &[&str]) -> Self {
-        let mut command = lab.host(PROGRAM);
+    /// Starts it under the service manager that listens at `socket` and restarts it when it does not hear of it for
+    /// `patience`, on the host's link, and waits until it watches.
+    pub(crate) fn start_service(
+        lab: &Lab,
+        socket: &Path,
+        patience: Duration,
+        options: &[&str],
+    ) -> Self {
+        let state = Scratch::new();
+        // The manager names the process it waits for.
+        let mut command = lab.host("sh");
+        command
+            .args(["-c", "WATCHDOG_PID=$$ exec \"$0\" \"$@\"", PROGRAM])
+            .env("NOTIFY_SOCKET", socket)
+            .env("WATCHDOG_USEC", patience.as_micros().to_string());
+        let options = [&["--local"], options].concat();
+        let mut agent = Self::start_as(command, &[HOST_LINK], state.path(), &options);
+        agent.own_state = Some(state);
+        agent
+    }
+
+    fn start_as(mut command: Command, links: &[&str], state: &Path, options: &[&str]) -> Self {
         command.args(["run", "--events", "-", "--state-dir"]);
         command.arg(state);
         for link in links {
@@ -142,6 +167,23 @@ impl Agent {
         self.signal(Signal::CONT);
     }
 
+    /// Whether it logs a line with `text` within `limit`.
+    pub(crate) fn says(&self, text: &str, limit: Duration) -> bool {
+        until(limit, || self.log.contain(text))
+    }
+
+    /// Every second it has told so far.
+    pub(crate) fn seconds(&mut self) -> Vec<Second> {
+        self.read();
+        let events = self.seen.iter().map(|seen| &seen.event);
+        events
+            .filter_map(|event| match event {
+                Event::Second(second) => Some(second.clone()),
+                _ => None,
+            })
+            .collect()
+    }
+
     /// Whether it has ended by itself within `limit`.
     pub(crate) fn ends_within(&mut self, limit: Duration) -> Option<ExitStatus> {
         until(limit, || self.running.ended().is_some());
@@ -173,7 +215,7 @@ impl Agent {
         self.seen
     }
 
-    /// Sends it a signal.
+    /// Sends it `signal`.
     pub(crate) fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.running.child.id())
             .ok()

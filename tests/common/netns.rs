@@ -30,7 +30,7 @@ pub(crate) struct Link {
     /// The host's hardware address.
     pub(crate) host_mac: &'static str,
     /// The second number of its IPv4 addresses.
-    network: u8,
+    pub(crate) network: u8,
 }
 
 /// The link every lab has.
@@ -48,6 +48,12 @@ pub(crate) const SECOND: Link = Link {
     host: "host1",
     host_mac: "02:00:00:00:00:04",
     network: 98,
+};
+
+/// The first link, made anew with another card at the host's end.
+pub(crate) const REPLACED: Link = Link {
+    host_mac: "02:00:00:00:00:12",
+    ..FIRST
 };
 
 /// How long setting a namespace up may take: each step is one system call behind a small program.
@@ -118,20 +124,25 @@ impl Lab {
         ip(&["netns", "add", &lab.attacker]);
         ip(&["netns", "add", &lab.host]);
         lab.join(&FIRST);
-        lab.configure(
-            &lab.attacker,
-            FIRST.attacker,
-            [&lab.attacker_v4(), &lab.attacker_v6()],
-            offload,
-        );
-        lab.configure(
-            &lab.host,
-            HOST_LINK,
-            [&lab.host_v4(), &lab.host_v6()],
-            offload,
-        );
-        lab.know_each_other();
+        lab.set_up(&FIRST, offload);
         lab
+    }
+
+    /// Gives both ends of a link in the first one's place their addresses and brings them up.
+    fn set_up(&self, link: &Link, offload: Offload) {
+        self.configure(
+            &self.attacker,
+            link.attacker,
+            [&self.attacker_v4(), &self.attacker_v6()],
+            offload,
+        );
+        self.configure(
+            &self.host,
+            link.host,
+            [&self.host_v4(), &self.host_v6()],
+            offload,
+        );
+        self.know_each_other(link);
     }
 
     /// A second link beside the first.
@@ -223,19 +234,19 @@ impl Lab {
         ip(&["-n", namespace, "link", "set", link, "up"]);
     }
 
-    fn know_each_other(&self) {
+    fn know_each_other(&self, link: &Link) {
         let (attacker, host) = (&self.attacker, &self.host);
-        for (namespace, link, mac, peers) in [
+        for (namespace, end, mac, peers) in [
             (
                 attacker,
-                FIRST.attacker,
-                FIRST.host_mac,
+                link.attacker,
+                link.host_mac,
                 [self.host_v4(), self.host_v6()],
             ),
             (
                 host,
-                HOST_LINK,
-                FIRST.attacker_mac,
+                link.host,
+                link.attacker_mac,
                 [self.attacker_v4(), self.attacker_v6()],
             ),
         ] {
@@ -249,7 +260,7 @@ impl Lab {
                     "lladdr",
                     mac,
                     "dev",
-                    link,
+                    end,
                     "nud",
                     "permanent",
                 ]);
@@ -259,7 +270,7 @@ impl Lab {
             "-n",
             host,
             "route",
-            "add",
+            "replace",
             "default",
             "via",
             &self.attacker_v4(),
@@ -269,13 +280,21 @@ impl Lab {
             host,
             "-6",
             "route",
-            "add",
+            "replace",
             "default",
             "via",
             &self.attacker_v6(),
         ]);
         // Without it the attacker's kernel would tell the host that each forged IPv6 source is unreachable.
-        ip(&["-n", attacker, "-6", "route", "add", "blackhole", "default"]);
+        ip(&[
+            "-n",
+            attacker,
+            "-6",
+            "route",
+            "replace",
+            "blackhole",
+            "default",
+        ]);
     }
 
     /// The attacker's IPv4 address.
@@ -395,9 +414,25 @@ impl Lab {
         ip(&["-n", &self.host, "link", "set", HOST_LINK, "down"]);
     }
 
+    /// Brings it up again.
+    pub(crate) fn bring_up(&self) {
+        ip(&["-n", &self.host, "link", "set", HOST_LINK, "up"]);
+    }
+
     /// Takes the link away, as if the card were pulled.
     pub(crate) fn remove_link(&self) {
         ip(&["-n", &self.host, "link", "delete", HOST_LINK]);
+    }
+
+    /// Makes a link in the place of the first one that was removed: new interfaces, counting from zero.
+    pub(crate) fn make_link(&self, link: &Link) {
+        self.join(link);
+        self.set_up(link, Offload::Default);
+    }
+
+    /// `ip` inside the host's namespace.
+    pub(crate) fn host_ip(&self, arguments: &[&str]) {
+        ip(&[&["-n", self.host.as_str()], arguments].concat());
     }
 }
 

@@ -7,7 +7,6 @@ use ftagent::demo::platform::{Call, Serves};
 use rustix::process::Signal;
 
 use crate::common::event::Event;
-use crate::common::traffic::Random;
 use crate::node::Node;
 
 /// How often the agent is killed; 200 times and more with `FTAGENT_LONG`, a few in every run.
@@ -24,7 +23,7 @@ fn an_agent_killed_at_any_moment_of_an_attack_tells_of_one_attack() {
     let Some(node) = Node::new(Serves::Resource, "resource") else {
         return;
     };
-    let mut random = Random(0x00c0_ffee);
+    let mut moment_millis = 0;
     for round in 0..rounds() {
         let since = node
             .platform
@@ -43,7 +42,9 @@ fn an_agent_killed_at_any_moment_of_an_attack_tells_of_one_attack() {
         let opened =
             opened.unwrap_or_else(|| panic!("round {round}: no incident\n{}", agent.told()));
         let id = opened.event.incident().expect("it tells of one").id.clone();
-        std::thread::sleep(Duration::from_millis(random.below(2_500)));
+        // Steps of the golden ratio fall everywhere, and nowhere twice.
+        moment_millis = (moment_millis + 1_545) % 2_500;
+        std::thread::sleep(Duration::from_millis(moment_millis));
         agent.signal(Signal::KILL);
         assert!(agent.ends_within(Duration::from_secs(5)).is_some());
         // In half of the rounds the attack goes on after the restart, in the others it is over by then.

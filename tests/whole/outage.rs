@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ftagent::demo::platform::{Call, Fault, Serves};
+use ftagent::demo::platform::{Call, Fault, Oddity, Serves};
 
 use crate::common::event::{Event, Seen};
 use crate::node::Node;
@@ -36,7 +36,12 @@ fn what_happens_while_the_platform_is_away_is_told_when_it_is_back() {
             .is_some()
     );
     agent.stop();
-    node.assert_all_right();
+    for each in node.platform.recorded() {
+        // What is live goes first; what waited is caught up on beside it.
+        let is_backlog = |oddity: &Oddity| matches!(oddity, Oddity::OutOfOrder { .. });
+        assert!(each.violations.is_empty(), "{each:?}");
+        assert!(each.oddities.iter().all(is_backlog), "{each:?}");
+    }
 }
 
 #[test]

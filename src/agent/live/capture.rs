@@ -104,7 +104,7 @@ enum Next {
     Stop,
     Lost(CaptureError),
     /// Another interface bears the name.
-    Other(LiveSource),
+    Other(Box<LiveSource>),
 }
 
 impl Watch {
@@ -118,11 +118,10 @@ impl Watch {
         loop {
             let next = match source.next() {
                 Ok(Capture::Frame(frame)) => {
-                    if self.worker.take(&frame) {
-                        self.between_windows(&mut source)
-                    } else {
-                        Next::GoOn
+                    if !self.worker.take(&frame) {
+                        continue;
                     }
+                    self.between_windows(&mut source)
                 }
                 Ok(Capture::Idle) => self.idle(&mut source),
                 Ok(Capture::End) => Next::Stop,
@@ -138,7 +137,7 @@ impl Watch {
                 Next::Other(other) => {
                     drop(source);
                     self.begin(&other.interface().clone());
-                    return Some(other);
+                    return Some(*other);
                 }
             }
         }
@@ -184,9 +183,9 @@ impl Watch {
                 self.renew(interface);
             }
             // What the housekeeping thread saw may be older than this capture: the kernel decides.
-            Standing::Here(_) => match self.open() {
+            Standing::Here(_) => match LiveSource::open(&Settings::new(&self.report.name)) {
                 Ok(other) if other.interface().index == captured => {}
-                Ok(other) => return Next::Other(other),
+                Ok(other) => return Next::Other(Box::new(other)),
                 Err(error) => return Next::Lost(error),
             },
             Standing::Missing => {
@@ -204,29 +203,33 @@ impl Watch {
         let changed = self.place_has_changed();
         let waited = now.nanos_since(self.tried_at) >= TRY_AGAIN_NANOS;
         let place = Arc::clone(&self.known);
-        let is_there =
-            matches!(place.standing(self.report.link), Standing::Here(interface) if interface.up);
-        if is_there && (changed || waited) {
+        let standing = place.standing(self.report.link);
+        let there = match standing {
+            Standing::Here(interface) => Some((interface, self.report.name.clone())),
+            Standing::Renamed(interface) => Some((interface, interface.name.clone())),
+            Standing::Missing | Standing::Refused(_) => None,
+        };
+        let due = changed || waited;
+        if let Some((_, name)) = there.filter(|(interface, _)| interface.up && due) {
             self.tried_at = now;
-            match self.open() {
+            match LiveSource::open(&Settings::new(name)) {
                 Ok(source) => {
                     self.begin(&source.interface().clone());
+                    if let Standing::Renamed(interface) = standing {
+                        self.report.renamed(&interface.name);
+                    }
                     return Some(source);
                 }
                 Err(error) => self.lose(error),
             }
         }
-        if let Standing::Refused(reason) = place.standing(self.report.link) {
+        if let Standing::Refused(reason) = standing {
             let error = self.report.lost(reason);
             self.lose(error);
         }
         let millis = self.window_ends_in(self.timeline.now());
         std::thread::sleep(Duration::from_millis(u64::from(millis)));
         None
-    }
-
-    fn open(&self) -> Result<LiveSource, CaptureError> {
-        LiveSource::open(&Settings::new(self.report.name.as_str()))
     }
 
     /// Capture of `interface` begins.
@@ -246,10 +249,10 @@ impl Watch {
         self.worker.classifier = Classifier::new(self.known.vantage(interface));
         self.worker.meter.set_mtu_bytes(interface.mtu_bytes);
         let now = self.timeline.now();
-        match (interface.up, interface.running) {
+        match (interface.up, interface.carrier) {
             (true, true) => self.report.watched(now),
             (true, false) => self.report.unwatched("has no carrier", now),
-            (false, _) => self.report.unwatched("went down", now),
+            (false, _) => self.report.unwatched("went down while it was watched", now),
         }
     }
 
@@ -474,7 +477,7 @@ mod tests {
         assert!(links.state(0).is_watched);
 
         for second in 10..15 {
-            report.unwatched("went down", at(second));
+            report.unwatched("went down while it was watched", at(second));
         }
         assert_eq!(links.state(0).index, Some(3));
         assert!(!links.state(0).is_watched);
@@ -487,7 +490,7 @@ mod tests {
         assert_eq!(
             lines(&said),
             [
-                "interface eth0: went down; it is watched again when it is back",
+                "interface eth0: went down while it was watched; it is watched again when it is back",
                 "interface eth0: was removed while it was watched; it is watched again when it is back",
                 "interface eth0: is watched again after 10.0 s",
             ]

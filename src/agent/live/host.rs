@@ -71,7 +71,7 @@ impl HostThread {
             let again = if deaf { LOOK_AGAIN_DEAF } else { LOOK_AGAIN };
             if changed || now.saturating_sub(looked_at) >= again {
                 looked_at = now;
-                place_is_known = self.look_around(place_is_known);
+                place_is_known = self.look_around(changed, place_is_known);
             }
             counting.count_if_due(&self.pulse, &self.news);
             manager.tell(&self.notifier, &self.pulse, &self.links, &self.news);
@@ -98,12 +98,12 @@ impl HostThread {
         changed
     }
 
-    /// Asks the kernel where the host stands, and hands it to the capture threads if that is news. Says whether the
-    /// kernel answered.
-    fn look_around(&self, answered_before: bool) -> bool {
+    /// Asks the kernel where the host stands, and hands it to the capture threads if it has changed: also when it has
+    /// changed back, for they may have seen it in between. Says whether the kernel answered.
+    fn look_around(&self, changed: bool, answered_before: bool) -> bool {
         match Place::read(&self.links) {
             Ok(place) => {
-                if **self.place.load() != place {
+                if changed || **self.place.load() != place {
                     self.place.store(Arc::new(place));
                 }
                 true
@@ -252,7 +252,11 @@ impl Told {
 
 #[cfg(test)]
 mod tests {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr, UnixDatagram};
+
     use super::*;
+    use crate::agent::notify::NotifySettings;
 
     #[test]
     fn counting_takes_a_fiftieth_of_the_time_at_most_once_it_is_slow() {
@@ -288,6 +292,55 @@ mod tests {
             }
         }
         assert_eq!(told_at, [0, 10, 14, 34, 54]);
+    }
+
+    /// Messages of one kind that the manager at `socket` hears while the detector does or does not move.
+    fn alive(
+        socket: &UnixDatagram,
+        manager: &mut Manager,
+        notifier: &Notifier,
+        pulse: &Pulse,
+        moves: bool,
+    ) -> usize {
+        let (news, _said) = News::new();
+        let links = Links::new([]);
+        let end = clock::since_boot() + Duration::from_millis(200);
+        while clock::since_boot() < end {
+            if moves {
+                pulse.beat();
+            }
+            manager.tell(notifier, pulse, &links, &news);
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let mut heard = 0;
+        let mut message = [0; 256];
+        while let Ok(length) = socket.recv(&mut message) {
+            heard += usize::from(message[..length].starts_with(b"WATCHDOG=1"));
+        }
+        heard
+    }
+
+    #[test]
+    fn a_detector_that_stands_still_is_not_called_alive_though_this_thread_goes_on() {
+        let name = format!("ft-host-{}", std::process::id());
+        let address = SocketAddr::from_abstract_name(&name).unwrap();
+        let socket = UnixDatagram::bind_addr(&address).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let settings = NotifySettings {
+            socket: Some(format!("@{name}").into()),
+            // Half of it is 80 ms: a few messages at once fit into the socket.
+            watchdog: Some(Duration::from_millis(160)),
+        };
+        let notifier = Notifier::new(&settings).unwrap();
+        let pulse = Pulse::new();
+        let mut manager = Manager::new(settings.watchdog);
+        let mut hears = |moves| alive(&socket, &mut manager, &notifier, &pulse, moves);
+        assert_eq!(hears(false), 0, "it has not begun");
+        assert!(hears(true) >= 1);
+        // What it did before is told once more, then nothing.
+        assert!(hears(false) <= 1);
+        assert_eq!(hears(false), 0);
+        assert!(hears(true) >= 1);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! An interface's capture thread writes, once when something changes; the detector's and the housekeeping thread read. No
 //! lock: each interface is one word.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::capture::nic::LinkCounters;
 
@@ -16,6 +16,8 @@ pub(super) struct Links(Box<[Link]>);
 struct Link {
     name: String,
     state: AtomicU64,
+    /// The number it was captured under last.
+    last_index: AtomicU32,
     rx_bytes: AtomicU64,
     tx_bytes: AtomicU64,
 }
@@ -71,6 +73,7 @@ impl Links {
         let links = names.into_iter().map(|name| Link {
             name,
             state: AtomicU64::new(0),
+            last_index: AtomicU32::new(0),
             rx_bytes: AtomicU64::new(0),
             tx_bytes: AtomicU64::new(0),
         });
@@ -97,8 +100,18 @@ impl Links {
     /// Only its capture thread says so.
     pub(super) fn set(&self, position: usize, state: LinkState) {
         if let Some(link) = self.0.get(position) {
+            if let Some(index) = state.index {
+                link.last_index.store(index, Ordering::Relaxed);
+            }
             link.state.store(state.pack(), Ordering::Release);
         }
+    }
+
+    /// Under which number the `position`-th interface was captured last, even if it is not any more. The kernel gives
+    /// numbers out one after the other, so it is nobody else's for a long time.
+    pub(super) fn last_index(&self, position: usize) -> Option<u32> {
+        let link = self.0.get(position)?;
+        Some(link.last_index.load(Ordering::Relaxed)).filter(|&index| index != 0)
     }
 
     /// The newest counters, from the detector's thread; nothing is said of those that are gone.

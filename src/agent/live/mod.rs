@@ -343,7 +343,7 @@ fn links_of(names: &[String], watched: &[Interface]) -> Links {
     for (link, interface) in watched.iter().enumerate() {
         let state = LinkState {
             index: Some(interface.index),
-            is_watched: interface.up && interface.running,
+            is_watched: interface.carrier,
             captures: 1,
         };
         links.set(link, state);

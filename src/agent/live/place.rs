@@ -26,7 +26,7 @@ pub(super) struct Place {
 pub(super) enum Standing {
     /// This interface.
     Here(Interface),
-    /// No interface any more, but the one that is captured goes on under another name.
+    /// No interface any more, but the one that was captured goes on under another name.
     Renamed(Interface),
     /// No interface.
     Missing,
@@ -39,7 +39,7 @@ impl Place {
     pub(super) fn read(links: &Links) -> Result<Self, NetlinkError> {
         let interfaces = nic::interfaces()?;
         let captured: Vec<_> = (0..links.len())
-            .map(|link| links.state(link).index)
+            .map(|link| links.last_index(link))
             .collect();
         let names: Vec<&str> = links.names().collect();
         Ok(Self {
@@ -72,7 +72,7 @@ impl Place {
     }
 }
 
-/// What each of `names` means among `all` interfaces, of which those with the numbers `captured` are captured.
+/// What each of `names` means among `all` interfaces, of which those with the numbers `captured` were captured last.
 ///
 /// A name is that of the interface that bears it now, or else the interface that bore it when its capture began: packets
 /// are not left unwatched because of a name.
@@ -119,7 +119,7 @@ mod tests {
             index,
             name: name.to_owned(),
             up: true,
-            running: true,
+            carrier: true,
             ..Interface::default()
         }
     }

@@ -38,6 +38,27 @@ pub enum Endpoint {
     Unknown,
 }
 
+impl Endpoint {
+    /// Its name in output.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Health => "health",
+            Self::Deploy => "deploy",
+            Self::Heartbeat => "heartbeat",
+            Self::Metrics => "metrics",
+            Self::Config => "config",
+            Self::Incident => "incident",
+            Self::Open => "open",
+            Self::Update => "update",
+            Self::Resolve => "resolve",
+            Self::Ack => "ack",
+            Self::Pcap => "pcap",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 /// One request as it was received.
 #[derive(Clone, Debug)]
 pub struct Received {
@@ -214,7 +235,8 @@ pub enum Oddity {
         /// Which.
         uuid: String,
     },
-    /// The highest rate so far became lower: another attack told as this one, or reports out of order.
+    /// The highest rate so far became lower: a first estimate that was too high, another attack told as this one, or
+    /// reports out of order.
     PeakFell,
     /// There was a sample for this second already.
     SecondAgain {
