@@ -254,7 +254,7 @@ impl Show<'_> {
             self.ledger.second(telling::sample(second, 0, &vitals));
             let uptime_seconds = self.began.elapsed().as_secs();
             self.vitals
-                .send_replace(telling::vitals(&vitals, Vec::new(), uptime_seconds));
+                .send_replace(telling::vitals(Some(&vitals), Vec::new(), uptime_seconds));
         }
         if outcome.second.is_some() || !outcome.events.is_empty() {
             self.tell(Moment::Found(outcome));

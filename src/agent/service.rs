@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::live::{Earlier, Live, LiveError, LiveSettings, Order, Signals, Sink};
 use super::notify::NotifySettings;
-use super::telling::{platform_limits, vitals};
+use super::telling::{platform_limits, vitals_of};
 use crate::capture::nic::Interface;
 use crate::clock;
 use crate::config::{Change, Config, ConfigErrors, Key};
@@ -213,7 +213,7 @@ impl Service {
         let uptime_seconds = now.saturating_sub(self.started).as_secs();
         platform
             .vitals
-            .send_replace(vitals(self.live.gauges(), uptime_seconds));
+            .send_replace(vitals_of(self.live.gauges(), uptime_seconds));
     }
 }
 
@@ -224,7 +224,7 @@ impl Platform {
             return Ok(None);
         };
         settings.os = operating_system();
-        let (vitals, read) = watch::channel(vitals(live.gauges(), 0));
+        let (vitals, read) = watch::channel(vitals_of(live.gauges(), 0));
         let (uplink, values) = Uplink::start(settings, ledger.clone(), read)?;
         Ok(Some(Self {
             uplink,

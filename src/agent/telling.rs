@@ -53,20 +53,18 @@ pub(super) fn sample(second: &TrafficSecond, connections: u32, vitals: &engine::
     }
 }
 
-/// What the agent says about itself to the platform.
-pub(super) fn vitals(gauges: &Gauges, uptime_seconds: u64) -> uplink::Vitals {
-    let interfaces = gauges.links().into_iter().map(|link| InterfaceVitals {
-        name: link.name,
-        rx_bytes: link.rx_bytes,
-        tx_bytes: link.tx_bytes,
-        watched: link.watched,
-    });
+/// What the agent says about itself to the platform; `engine` is what the engine knows, once a second is over.
+pub(super) fn vitals(
+    engine: Option<&engine::Vitals>,
+    interfaces: Vec<InterfaceVitals>,
+    uptime_seconds: u64,
+) -> uplink::Vitals {
     let known = uplink::Vitals {
         uptime_seconds,
-        interfaces: interfaces.collect(),
+        interfaces,
         ..uplink::Vitals::default()
     };
-    let Some(engine) = gauges.vitals() else {
+    let Some(engine) = engine else {
         return known;
     };
     uplink::Vitals {
@@ -81,6 +79,21 @@ pub(super) fn vitals(gauges: &Gauges, uptime_seconds: u64) -> uplink::Vitals {
         silent_seconds: engine.silent_seconds,
         ..known
     }
+}
+
+/// The same of an agent on interfaces.
+pub(super) fn vitals_of(gauges: &Gauges, uptime_seconds: u64) -> uplink::Vitals {
+    let interfaces = gauges.links().into_iter().map(|link| InterfaceVitals {
+        name: link.name,
+        rx_bytes: link.rx_bytes,
+        tx_bytes: link.tx_bytes,
+        watched: link.watched,
+    });
+    vitals(
+        gauges.vitals().as_ref(),
+        interfaces.collect(),
+        uptime_seconds,
+    )
 }
 
 /// What the engine takes over of the platform's wishes.

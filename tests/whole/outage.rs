@@ -39,8 +39,8 @@ fn what_happens_while_the_platform_is_away_is_told_when_it_is_back() {
     for each in node.platform.recorded() {
         // What is live goes first; what waited is caught up on beside it.
         let is_backlog = |oddity: &Oddity| matches!(oddity, Oddity::OutOfOrder { .. });
-        assert!(each.violations.is_empty(), "{each:?}");
-        assert!(each.oddities.iter().all(is_backlog), "{each:?}");
+        assert!(each.violations.is_empty(), "{:?}", each.violations);
+        assert!(each.oddities.iter().all(is_backlog), "{:?}", each.oddities);
     }
 }
 

@@ -283,7 +283,8 @@ pub(super) const RESOLVE: Shape = &[
         // The contract's own bound.
         Kind::List(&[need("t", Kind::Number), need("pps", Kind::Number)], 2_000),
     ),
-    need("src_ip_entropy", Kind::Number),
+    // Nobody can say it of sources that were estimated.
+    may("src_ip_entropy", Kind::Number),
     need("avg_pkt_length", Kind::Number),
     need("total_packets", COUNT),
     need("source_ip_count", COUNT),
