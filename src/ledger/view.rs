@@ -7,7 +7,7 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use super::desk::{Tally, note};
-use super::{DeadLetter, LedgerError, Sample, UPLINK, files, outbox, samples, store};
+use super::{DeadLetter, LedgerError, PLATFORM, Sample, UPLINK, files, outbox, samples, store};
 use crate::incident::Report;
 
 /// What the ledger holds at this moment.
@@ -22,6 +22,8 @@ pub struct View {
     pub last_sample: Option<Sample>,
     /// What the uplink says about itself: the note [`UPLINK`].
     pub uplink: Option<String>,
+    /// The platform's last answer about this node's configuration: the note [`PLATFORM`].
+    pub platform: Option<String>,
     /// Incidents of which something waits to be told.
     pub waiting_incidents: u64,
     /// Seconds that wait to be told.
@@ -64,6 +66,7 @@ fn look(db: &Connection, agent_runs: bool) -> rusqlite::Result<View> {
         open: outbox::open(&db)?.and_then(|report| serde_json::from_str(&report).ok()),
         last_sample: samples::newest(&db)?,
         uplink: note(&db, UPLINK)?,
+        platform: note(&db, PLATFORM)?,
         waiting_incidents: tally.incidents,
         waiting_samples: tally.samples,
         dropped_events: tally.dropped_events,
