@@ -597,7 +597,8 @@ mod tests {
     fn of_everything_that_happens_to_an_incident_at_most_three_steps_wait() {
         use Step::{Open, Resolve, Update};
         // What happened, each told as the number of its place; what is told of it in the end.
-        let cases: [(&[Step], &[(Step, u64)]); 10] = [
+        type Case<'a> = (&'a [Step], &'a [(Step, u64)]);
+        let cases: [Case<'_>; 10] = [
             (&[Open], &[(Open, 0)]),
             (&[Open, Update], &[(Open, 0), (Update, 1)]),
             (&[Open, Update, Update, Update], &[(Open, 0), (Update, 3)]),

@@ -79,7 +79,10 @@ fn a_detector_catches_up_for_ten_seconds_and_takes_more_for_a_gap() {
 
 /// Everything the sink was given.
 #[derive(Clone, Default)]
-struct Told(Arc<Mutex<(Vec<(Outcome, Timestamp)>, Vec<String>)>>);
+struct Told(Arc<Mutex<Heard>>);
+
+/// Outcomes with their times, and notices.
+type Heard = (Vec<(Outcome, Timestamp)>, Vec<String>);
 
 impl Sink for Told {
     fn outcome(&mut self, outcome: Outcome, at: Timestamp) {
