@@ -5,10 +5,11 @@
 
 use crate::capture::counter::NicReading;
 use crate::clock::Timestamp;
-use crate::count::{SecondMeter, TrafficSecond, Window};
-use crate::detect::baseline::{Baseline, Judgement, SecondValues};
-use crate::detect::{self, Detector, Judged, Verdict};
-use crate::incident::{self, Event, Incident, Lifecycle};
+use crate::count::{Distinct, SecondMeter, TrafficSecond, Window};
+use crate::detect::baseline::{Baseline, Judgement, Phase, SecondValues};
+use crate::detect::limits::{Limits, LocalLimits, PlatformLimits};
+use crate::detect::{self, Detector, Judged, Normal, Verdict};
+use crate::incident::{self, Event, Incident, Lifecycle, Report};
 
 /// How the engine works.
 #[derive(Clone, Debug, Default)]
@@ -39,6 +40,27 @@ impl Outcome {
     }
 }
 
+/// What the engine knows about itself, for whoever asks how it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vitals {
+    /// Whether normal is known well enough to be told: the first five minutes of seconds were seen.
+    pub baseline_ready: bool,
+    /// Whether it is known, but for less than an hour: learned limits are still wider than later.
+    pub warming_up: bool,
+    /// Seconds seen since learning began; a restart that finds what was learned goes on counting.
+    pub baseline_seconds: u64,
+    /// What is normal here, in packets and bits a second, as far as it is known; and what the platform says.
+    pub normal: Normal,
+    /// The limits in force and where they come from, in packets and bits a second.
+    pub limits: Limits,
+    /// Whether an incident is open, or one from before a restart is looked out for.
+    pub incident_open: bool,
+    /// Different sources of inbound traffic in the second that ended last. What is not exact is more than the tables hold.
+    pub sources: Distinct,
+    /// For how many seconds in a row, until the one that ended last, nothing came in.
+    pub silent_seconds: u64,
+}
+
 /// Windows in, outcomes out; the same windows always give the same outcomes.
 #[derive(Debug)]
 pub struct Engine {
@@ -53,6 +75,9 @@ pub struct Engine {
     /// How far UTC seconds lie ahead of the windows' seconds.
     utc_ahead_seconds: i64,
     now: Timestamp,
+    /// Sources of the last second.
+    sources: Distinct,
+    silent_seconds: u64,
 }
 
 impl Engine {
@@ -68,7 +93,41 @@ impl Engine {
             next_is_watched: true,
             utc_ahead_seconds: 0,
             now: Timestamp::default(),
+            sources: Distinct::default(),
+            silent_seconds: 0,
         }
+    }
+
+    /// Goes on with an incident as it was stored last by an engine that is no more. To be called before the first
+    /// window; of several reports, the oldest first.
+    ///
+    /// An open one is reported as open from now on. When its traffic is there, or comes back within the hold, it goes on
+    /// under its id with an update that says `resumed`; when not, it is resolved once, as it was stored, with
+    /// `ended_unseen` unless it had been clear already. One that is older than it would have stayed open or come back
+    /// without a restart is resolved with the first window. A resolved one may come back and name a campaign as it may
+    /// without a restart. Numbers of later incidents go on after its own.
+    ///
+    /// Says whether it could: not when the id is none that this program makes.
+    pub fn resume(&mut self, stored: &Report) -> bool {
+        let incident = stored.incident();
+        let is_ours = incident.is_some();
+        if let Some(incident) = incident {
+            self.lifecycle.resume(incident);
+        }
+        is_ours
+    }
+
+    /// Puts the operator's limits in the place of those set before, from the next window on. Nothing that was learned,
+    /// counted or opened is lost. An open incident goes on for as long as it is near the limits that are in force.
+    pub fn set_limits(&mut self, limits: LocalLimits) {
+        self.detector.set_limits(limits);
+    }
+
+    /// Takes over what the platform says, from the next window on, in the same way. A limit that the operator set stays
+    /// in force; severity is measured with the platform's mean where the limit that was crossed is the platform's, from
+    /// the next incident on.
+    pub fn set_platform(&mut self, limits: PlatformLimits) {
+        self.detector.set_platform(limits);
     }
 
     /// Takes in a window, in order. `nic` is what the interfaces counted in it, where there are any; `at` is when it is
@@ -78,15 +137,18 @@ impl Engine {
         let events = self.lifecycle.step(&verdict, window, &self.detector);
         let judgement = self.judgement(&verdict);
         let second = self.learn(window, verdict.newest, judgement);
+        self.note(second.as_ref());
         Outcome { events, second }
     }
 
     /// Takes in a window of a time that only teaches what is normal: no incident opens, and every second is learned.
     pub fn learn_only(&mut self, window: &Window, at: Timestamp) -> Outcome {
         let judged = self.judge(window, None, at).newest;
+        let second = self.learn(window, judged, Judgement::Quiet);
+        self.note(second.as_ref());
         Outcome {
             events: Vec::new(),
-            second: self.learn(window, judged, Judgement::Quiet),
+            second,
         }
     }
 
@@ -115,11 +177,43 @@ impl Engine {
         self.detector.clock_set(by_seconds);
     }
 
-    /// There will be no more windows: gives the running second, and resolves what is open.
+    /// There will be no more windows, ever: gives the running second, and resolves what is open. This is the end of a
+    /// file, or of an agent whose state nobody keeps.
     pub fn finish(&mut self) -> Outcome {
+        let second = self.last_second();
+        let event = self.lifecycle.finish(self.now, &self.detector);
         Outcome {
-            events: self.lifecycle.finish(self.now, &self.detector),
-            second: self.seconds.finish(self.detector.recall()),
+            events: event.into_iter().collect(),
+            second,
+        }
+    }
+
+    /// There will be no more windows until the next start: gives the running second, and what is open once more, as
+    /// `suspended`. That the agent stops says nothing about the attack, so nothing is resolved: the next start, given what
+    /// was stored, goes on with it. Until then the platform shows it as open.
+    pub fn suspend(&mut self) -> Outcome {
+        let second = self.last_second();
+        let event = self.lifecycle.suspend(self.now, &self.detector);
+        Outcome {
+            events: event.into_iter().collect(),
+            second,
+        }
+    }
+
+    /// What it knows about itself. Cheap enough to be asked once a second.
+    #[must_use]
+    pub fn vitals(&self) -> Vitals {
+        let baseline = self.detector.baseline();
+        let phase = baseline.phase();
+        Vitals {
+            baseline_ready: phase >= Phase::WarmingUp,
+            warming_up: phase == Phase::WarmingUp,
+            baseline_seconds: baseline.seconds_seen(),
+            normal: self.detector.normal(),
+            limits: *self.detector.limits(),
+            incident_open: self.lifecycle.open().is_some(),
+            sources: self.sources,
+            silent_seconds: self.silent_seconds,
         }
     }
 
@@ -129,7 +223,7 @@ impl Engine {
         &self.detector
     }
 
-    /// The incident that is open, as last reported.
+    /// The incident that is open, or looked out for after a restart, as last reported.
     #[must_use]
     pub fn open_incident(&self) -> Option<&Incident> {
         self.lifecycle.open()
@@ -139,6 +233,25 @@ impl Engine {
     fn judge(&mut self, window: &Window, nic: Option<NicReading>, at: Timestamp) -> Verdict {
         self.now = self.now.max(at);
         self.detector.judge(window, nic, self.now)
+    }
+
+    /// The second that is running, incomplete as it is.
+    fn last_second(&mut self) -> Option<TrafficSecond> {
+        let second = self.seconds.finish(self.detector.recall());
+        self.note(second.as_ref());
+        second
+    }
+
+    /// Tells the lifecycle of a second that ended, and remembers of it what is asked for.
+    fn note(&mut self, second: Option<&TrafficSecond>) {
+        let Some(second) = second else { return };
+        self.lifecycle.second(second.start, second.pps);
+        self.sources = second.inbound_ends.sources;
+        self.silent_seconds = if second.pps == 0 {
+            self.silent_seconds.saturating_add(1)
+        } else {
+            0
+        };
     }
 
     /// Adds a window to its second, and learns the second that is complete by the worst judgement of its windows.

@@ -403,7 +403,7 @@ fn what_the_ring_lost_is_scaled_and_what_was_never_handed_over_is_unseen() {
         .only()
         .vectors
         .iter()
-        .map(|of| (of.subtype, of.packets_permille))
+        .map(|of| (of.subtype.as_str(), of.packets_permille))
         .collect();
     assert_eq!(
         unseen.only().subtype,
@@ -524,7 +524,7 @@ fn a_learned_limit_needs_three_of_four_windows_and_no_more() {
         .learned_after(10, 1_000)
         .flood(syn(), 20_000, 15_000..17_000);
     let play = scene.play(30_000);
-    assert_eq!(play.only().fired[0].trigger.id.name(), "V3");
+    assert_eq!(play.only().fired[0].id.name(), "V3");
     assert!(
         play.only().detected_after_millis <= 200,
         "{}",
@@ -548,7 +548,7 @@ fn a_set_limit_silences_the_learned_one_of_its_unit_alone() {
         .only()
         .fired
         .iter()
-        .map(|fired| fired.trigger.id.name())
+        .map(|fired| fired.id.name())
         .collect();
     assert_eq!(fired, ["V4"], "10,000 packets/s are 4.8 Mbit/s");
 }
@@ -561,11 +561,7 @@ fn both_units_may_fire_at_once_and_the_worse_gives_the_severity() {
         .flood(Packets::udp(None, 9_999, &[7; 1_400]), 10_000, 2_000..5_000)
         .play(20_000);
     let incident = play.only();
-    let fired: Vec<_> = incident
-        .fired
-        .iter()
-        .map(|fired| fired.trigger.id.name())
-        .collect();
+    let fired: Vec<_> = incident.fired.iter().map(|fired| fired.id.name()).collect();
     assert_eq!(fired, ["V1", "V2"]);
     // 10,000 packets/s are 50 times their least base of 200, 115 Mbit/s are 57 times theirs of 2 Mbit/s.
     assert_eq!(incident.severity, Severity::Critical);
@@ -861,7 +857,7 @@ fn a_hostile_incident_is_not_learned() {
         .flood(syn(), 5_000, 100_000..400_000);
     let play = scene.play(600_000);
     assert_eq!(play.only().ended_at, Some(at(400_000)), "{}", play.log());
-    assert_eq!(play.only().fired[0].trigger.limit.value, 1_000);
+    assert_eq!(play.only().fired[0].limit, 1_000);
 }
 
 #[test]

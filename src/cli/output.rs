@@ -73,11 +73,17 @@ impl<W: Write> JsonLines<W> {
         };
         let incident = event.incident();
         let explanation = self.explain.then(|| ExplanationLine::of(incident));
+        let report = Report::of(incident);
+        let ends = matches!(event, Event::Resolved(_));
         self.line(&EventLine {
             schema: SCHEMA,
             event: name,
             change,
-            incident: Report::of(incident),
+            incident: Report {
+                forensics: report.forensics.filter(|_| ends),
+                kept: None,
+                ..report
+            },
             explanation,
         })
     }
@@ -235,17 +241,20 @@ pub(super) fn sentence(event: &Event) -> String {
     let limits: Vec<String> = incident
         .fired
         .iter()
-        .map(|fired| match fired.trigger.id.unit() {
-            crate::detect::Unit::Packets => {
-                format!("limit {} pps", Thousands(fired.trigger.limit.value))
-            }
-            crate::detect::Unit::Bits => format!("limit {}/s", Bits(fired.trigger.limit.value)),
+        .map(|fired| match fired.id.unit() {
+            crate::detect::Unit::Packets => format!("limit {} pps", Thousands(fired.limit)),
+            crate::detect::Unit::Bits => format!("limit {}/s", Bits(fired.limit)),
         })
         .collect();
     let lasted = match incident.ended_at {
         Some(ended_at) => format!(
-            "lasted {}, ",
-            Duration(ended_at.millis_since(incident.started_at))
+            "lasted {}{}, ",
+            if incident.ended_unseen {
+                "at least "
+            } else {
+                ""
+            },
+            Duration(ended_at.millis_since(incident.started_at)),
         ),
         None => String::new(),
     };

@@ -225,8 +225,9 @@ fn count_by_places(free: u64, hit: u64) -> u64 {
 }
 
 /// The binary logarithm of a positive number in units of 2^-32, rounded down: each squaring of the mantissa yields one
-/// more bit.
-fn log2(value: u64) -> u64 {
+/// more bit. That of 0 is given as 0.
+pub(crate) fn log2(value: u64) -> u64 {
+    let value = value.max(1);
     let whole = value.ilog2();
     let mut mantissa = u128::from(value) << (63 - whole);
     let mut fraction = 0;

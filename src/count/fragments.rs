@@ -19,7 +19,7 @@ mod protocol {
 /// apart by what they belong to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FragmentTally {
-    /// First fragments, packets.
+    /// First fragments that hold their transport header, packets.
     pub first: u64,
     /// Later fragments of datagrams whose first fragment was seen, by its class.
     pub of_class: [Count; TrafficClass::COUNT],
@@ -95,10 +95,10 @@ impl FragmentTable {
         match sample.fragment {
             Fragment::Whole => {}
             Fragment::First { id } => {
-                tally.first += wire.packets;
                 if sample.class == TrafficClass::Fragment {
                     tally.loose_other.merge(wire);
                 } else {
+                    tally.first += wire.packets;
                     let datagram = self.datagram(sample, id);
                     if let Some(slot) = self.slot(datagram) {
                         *slot = Some(First {

@@ -18,6 +18,7 @@ use crate::classify::{Service, TrafficClass, Undecodable};
 use crate::clock::Timestamp;
 
 pub use endpoints::Endpoints;
+pub(crate) use flows::log2;
 pub use flows::{FlowBitmap, FlowHistory};
 pub use fragments::FragmentTally;
 pub use hash::Seeded;

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use super::baseline::{Baseline, LearningCaps, Phase, Reference, Series, Unit};
+use super::baseline::{Baseline, LearningCaps, Phase, PlatformBaseline, Reference, Series, Unit};
 use crate::words::{Percent, Thousands};
 
 /// Who set a limit.
@@ -27,6 +27,26 @@ pub struct SetLimit {
     pub by: SetBy,
 }
 
+/// The limits that the operator of this host set; 0 stands for none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LocalLimits {
+    /// In packets/s.
+    pub pps: Option<u64>,
+    /// In bits/s.
+    pub bps: Option<u64>,
+}
+
+/// What the platform says of this host, in packets/s. It says 0, too, where it has nothing to say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PlatformLimits {
+    /// Its limit.
+    pub pps_threshold: Option<u64>,
+    /// The mean it calls normal.
+    pub mean_pps: Option<u64>,
+    /// The 99th percentile it calls normal.
+    pub p99_pps: Option<u64>,
+}
+
 /// The numbers limits are made of. They are those of detection.md, section 5.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -34,6 +54,8 @@ pub struct Settings {
     pub set_pps: Option<SetLimit>,
     /// Set limit in bits/s. Default: none.
     pub set_bps: Option<SetLimit>,
+    /// The platform's limit in packets/s, in force where nothing is set in `set_pps`. Default: none.
+    pub platform_pps: Option<u64>,
     /// A learned limit is at least this many packets/s. Default 10,000, the published agent's.
     pub floor_pps: u64,
     /// A learned limit is at least this many bits/s. Default 100 Mbit/s: a tenth of a common link.
@@ -53,12 +75,51 @@ impl Default for Settings {
         Self {
             set_pps: None,
             set_bps: None,
+            platform_pps: None,
             floor_pps: 10_000,
             floor_bps: 100_000_000,
             link_bps: None,
             link_permille: 900,
             headroom_permille: 1_250,
         }
+    }
+}
+
+impl Settings {
+    /// Puts the operator's limits in the place of those set before.
+    pub(super) fn set_local(&mut self, limits: LocalLimits) {
+        let by = SetBy::Local;
+        let set = |value: Option<u64>| given(value).map(|value| SetLimit { value, by });
+        self.set_pps = set(limits.pps);
+        self.set_bps = set(limits.bps);
+    }
+
+    /// Puts the platform's limit in the place of the one it gave before.
+    pub(super) fn set_platform(&mut self, limits: PlatformLimits) {
+        self.platform_pps = given(limits.pps_threshold);
+    }
+
+    /// What is set in packets/s: the operator's word counts more than the platform's.
+    fn set_pps_in_force(&self) -> Option<SetLimit> {
+        let by = SetBy::Platform;
+        let platform = self.platform_pps.map(|value| SetLimit { value, by });
+        self.set_pps.or(platform)
+    }
+}
+
+/// A figure that says something: a limit of 0 would open an incident on silence.
+fn given(value: Option<u64>) -> Option<u64> {
+    value.filter(|value| *value > 0)
+}
+
+impl PlatformLimits {
+    /// What it says is normal, if it says anything.
+    pub(super) fn baseline(&self) -> Option<PlatformBaseline> {
+        let baseline = PlatformBaseline {
+            p99_pps: self.p99_pps.unwrap_or(0),
+            mean_pps: self.mean_pps.unwrap_or(0),
+        };
+        (baseline != PlatformBaseline::default()).then_some(baseline)
     }
 }
 
@@ -236,7 +297,7 @@ impl Limits {
         );
         Self {
             pps: in_force(
-                settings.set_pps,
+                settings.set_pps_in_force(),
                 learned_pps(settings, &pps),
                 pps,
                 Unit::Packets,
@@ -354,7 +415,7 @@ fn permille_of(value: u64, permille: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::baseline::{self, Judgement, PlatformBaseline, SecondValues};
+    use super::super::baseline::{self, Judgement, SecondValues};
     use super::*;
 
     /// A baseline that has seen `seconds` of `pps` packets and `bps` bits.

@@ -14,7 +14,7 @@ use crate::capture::counter::NicReading;
 use crate::clock::Timestamp;
 use crate::count::{Count, Recall, WINDOWS_PER_SECOND, Window, WindowIndex};
 use baseline::{Baseline, Judgement, SecondValues, Series};
-use limits::Limits;
+use limits::{Limits, LocalLimits, PlatformLimits};
 use span::LastSecond;
 
 pub use baseline::Unit;
@@ -57,6 +57,8 @@ pub struct Normal {
     pub p99_pps: Option<u64>,
     /// 99th percentile of quiet seconds in bits a second.
     pub p99_bps: Option<u64>,
+    /// The mean that the platform calls normal, in packets a second, where it calls anything so.
+    pub platform_mean_pps: Option<u64>,
 }
 
 /// When what fired began.
@@ -246,7 +248,26 @@ impl Detector {
             mean_bps: self.baseline.mean(Series::Bps),
             p99_pps: self.baseline.p99(Series::Pps),
             p99_bps: self.baseline.p99(Series::Bps),
+            platform_mean_pps: self
+                .baseline
+                .platform()
+                .map(|platform| platform.mean_pps)
+                .filter(|mean_pps| *mean_pps > 0),
         }
+    }
+
+    /// Puts the operator's limits in the place of those set before, from the next window on. What was learned and the
+    /// last second stay.
+    pub fn set_limits(&mut self, limits: LocalLimits) {
+        self.settings.limits.set_local(limits);
+        self.limits = Limits::in_force(&self.settings.limits, &self.baseline);
+    }
+
+    /// Takes over what the platform says, from the next window on. A limit that the operator set stays in force.
+    pub fn set_platform(&mut self, limits: PlatformLimits) {
+        self.settings.limits.set_platform(limits);
+        self.baseline.set_platform(limits.baseline());
+        self.limits = Limits::in_force(&self.settings.limits, &self.baseline);
     }
 
     /// The limits in force.

@@ -73,6 +73,11 @@ pub struct Confidence {
     pub cap: Option<(u64, &'static str)>,
 }
 
+impl Confidence {
+    /// Every cap there is.
+    pub const CAPS: [(u64, &str); 1] = [CAP_BLINDFOLD];
+}
+
 /// What an excess is called.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Name {

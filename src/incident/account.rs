@@ -1,20 +1,15 @@
 //! What an incident has seen: totals, protocols, sources, ports.
 
-use super::ProtocolShares;
-use crate::classify::tcp_flag;
+use super::forensics::{Curve, Forensics, Seen, entropy_millibits};
+use super::{Incident, ProtocolShares};
+use crate::clock::Timestamp;
 use crate::count::{
-    Count, Distinct, Endpoints, Loss, PortHistogram, SourceCount, SourceSummary, Tally, Window,
+    Count, Distinct, Endpoints, Loss, PortHistogram, SourceCount, SourceSummary, Window,
 };
-use crate::detect::{Detector, Judged, Name, Span, permille};
+use crate::detect::{Detector, Judged, Name, Span};
 
 /// Sources and ports listed at most: what the seed contract shows.
 pub(super) const LISTED: usize = 20;
-
-/// IP protocol numbers of the protocols that the seed contract tells apart.
-const TCP: u8 = 6;
-const UDP: u8 = 17;
-const ICMP: u8 = 1;
-const ICMPV6: u8 = 58;
 
 /// Sums over an incident. Sources and ports are those of the traffic it is named after; totals are of everything.
 #[derive(Clone, Debug)]
@@ -22,35 +17,63 @@ pub(super) struct Account {
     pub(super) total: Count,
     pub(super) loss: Loss,
     pub(super) from_interface: bool,
-    inbound: Tally,
+    seen: Seen,
+    pub(super) curve: Curve,
     sources: SourceSummary,
     tcp_ports: PortHistogram,
     udp_ports: PortHistogram,
+    entropy_millibits: Option<u64>,
 }
 
 impl Account {
     /// The account of an incident that opens now: it begins with the last second, and with the sources and ports of
     /// up to two.
-    pub(super) fn new(opening: &Span, name: &Name, detector: &Detector, seed: u64) -> Self {
+    pub(super) fn new(
+        opening: &Span,
+        started_at: Timestamp,
+        name: &Name,
+        detector: &Detector,
+        seed: u64,
+    ) -> Self {
         let mut account = Self {
             total: opening.judged,
             loss: opening.loss,
             from_interface: opening.from_interface == opening.windows,
-            inbound: opening.inbound.clone(),
+            seen: Seen::default(),
+            curve: Curve::new(started_at),
             sources: SourceSummary::new(seed),
             tcp_ports: PortHistogram::new(),
             udp_ports: PortHistogram::new(),
+            entropy_millibits: None,
         };
-        account.recall(name, detector);
+        account.seen.add(&opening.inbound);
+        account.take_in_last_seconds(name, detector);
         account
+    }
+
+    /// The account of an incident that was told before a restart. Its sums go on; whom it came from, and where to, is not
+    /// known any more, and begins anew.
+    pub(super) fn recall(incident: &Incident, seed: u64) -> Self {
+        Self {
+            total: incident.total,
+            loss: incident.loss,
+            from_interface: incident.from_interface,
+            seen: Seen::recall(&incident.forensics, incident.tcp_flags),
+            curve: Curve::recall(incident.started_at, &incident.forensics),
+            sources: SourceSummary::new(seed),
+            tcp_ports: PortHistogram::new(),
+            udp_ports: PortHistogram::new(),
+            entropy_millibits: None,
+        }
     }
 
     /// Goes on after a pause with the last second.
     pub(super) fn resume(&mut self, opening: &Span, name: &Name, detector: &Detector) {
         self.total.merge(opening.judged);
         self.loss.merge(opening.loss);
-        self.inbound.merge(&opening.inbound);
-        self.recall(name, detector);
+        self.seen.add(&opening.inbound);
+        self.entropy_millibits = None;
+        self.take_in_last_seconds(name, detector);
     }
 
     /// What came so far was normal; sources and ports are those of what comes from the last second on.
@@ -58,7 +81,7 @@ impl Account {
         self.sources.clear();
         self.tcp_ports.clear();
         self.udp_ports.clear();
-        self.recall(name, detector);
+        self.take_in_last_seconds(name, detector);
     }
 
     /// Takes in a window.
@@ -66,12 +89,12 @@ impl Account {
         self.total.merge(judged.count);
         self.loss.merge(window.loss);
         self.from_interface &= judged.from_interface;
-        self.inbound.merge(&window.inbound);
+        self.seen.add(&window.inbound);
         self.take_in(&window.inbound_ends, name);
     }
 
     /// Takes in whom the second before, and the one that is running, came from.
-    fn recall(&mut self, name: &Name, detector: &Detector) {
+    fn take_in_last_seconds(&mut self, name: &Name, detector: &Detector) {
         for ends in detector.recall().inbound() {
             self.take_in(ends, name);
         }
@@ -103,29 +126,35 @@ impl Account {
         both.largest(LISTED)
     }
 
-    pub(super) fn protocols(&self) -> ProtocolShares {
-        let all = self.inbound.wire().packets;
-        let share = |packets: u64| permille(packets, all);
-        let protocols = &self.inbound.protocols;
-        ProtocolShares {
-            tcp: share(protocols.of(TCP)),
-            udp: share(protocols.of(UDP)),
-            icmp: share(protocols.of(ICMP) + protocols.of(ICMPV6)),
+    /// It is over: how evenly its sources sent can be said, which is too much work to say each time.
+    pub(super) fn settle(&mut self, ended_at: Timestamp) {
+        self.curve.cut(ended_at);
+        self.entropy_millibits = entropy_millibits(&self.sources);
+    }
+
+    /// What its packets were like; it began at `started_at`.
+    pub(super) fn forensics(&self, started_at: Timestamp) -> Forensics {
+        Forensics {
+            curve: self.curve.points(started_at),
+            curve_step_seconds: self.curve.step_seconds(),
+            entropy_millibits: self.entropy_millibits,
+            ..self.seen.forensics()
         }
     }
 
     pub(super) fn tcp_flags(&self) -> [u64; 8] {
-        [
-            tcp_flag::FIN,
-            tcp_flag::SYN,
-            tcp_flag::RST,
-            tcp_flag::PSH,
-            tcp_flag::ACK,
-            tcp_flag::URG,
-            tcp_flag::ECE,
-            tcp_flag::CWR,
-        ]
-        .map(|flag| self.inbound.flags.matching(|flags| flags & flag != 0))
+        self.seen.tcp_flags()
+    }
+}
+
+impl ProtocolShares {
+    /// The shares that counts come to.
+    pub(super) fn of(forensics: &Forensics) -> Self {
+        Self {
+            tcp: forensics.permille(forensics.tcp),
+            udp: forensics.permille(forensics.udp),
+            icmp: forensics.permille(forensics.icmp),
+        }
     }
 }
 

@@ -118,19 +118,18 @@ fn opened(incident: &Incident) -> Vec<String> {
         .iter()
         .enumerate()
         .map(|(position, fired)| {
-            let trigger = &fired.trigger;
-            let unit = trigger.id.unit();
-            let how = if trigger.id.is_set() {
+            let unit = fired.id.unit();
+            let how = if fired.id.is_set() {
                 "a set limit opens at once"
             } else {
                 "a learned limit opens after three of four windows of 50 ms"
             };
             let reached = format!(
                 "{} in one second reached the limit of {}, {} (trigger {}: {how})",
-                amount(trigger.value, unit),
-                rate(trigger.limit.value, unit),
-                trigger.limit.origin,
-                trigger.id.name(),
+                amount(fired.value, unit),
+                rate(fired.limit, unit),
+                fired.origin,
+                fired.id.name(),
             );
             if position == 0 {
                 format!("Recognised {delay} after its first packet: {reached}.")
@@ -158,10 +157,7 @@ fn normal(incident: &Incident) -> String {
 
 fn severity(incident: &Incident) -> String {
     if let Some(fitting) = incident.fitting_limit {
-        let limit = incident
-            .fired
-            .first()
-            .map_or(0, |fired| fired.trigger.limit.value);
+        let limit = incident.fired.first().map_or(0, |fired| fired.limit);
         let unit = incident.scale.unit;
         return format!(
             "Severity low: the limit of {} lies below what is normal here, and nothing above normal was found. A limit \
@@ -307,6 +303,7 @@ fn caveats(incident: &Incident) -> Vec<String> {
             amount(loss.interface, Unit::Packets)
         ));
     }
+    caveats.extend(interruptions(incident));
     if incident.campaign != incident.id.sequence {
         caveats.push(format!(
             "It belongs to the campaign that incident number {} began.",
@@ -316,16 +313,31 @@ fn caveats(incident: &Incident) -> Vec<String> {
     caveats
 }
 
+fn interruptions(incident: &Incident) -> Option<String> {
+    let times = match incident.interruptions {
+        0 => return None,
+        1 => "once".to_owned(),
+        times => format!("{} times", Thousands(times.into())),
+    };
+    let what = if incident.ended_unseen {
+        "its end was not seen, and it is told as it was last seen"
+    } else {
+        "what came in between is not counted, and sources, ports and vectors are those since the last start"
+    };
+    Some(format!(
+        "The agent was restarted {times} while it went on: {what}."
+    ))
+}
+
 fn otherwise(incident: &Incident) -> Vec<String> {
     let mut otherwise: Vec<String> = incident
         .fired
         .iter()
         .map(|fired| {
-            let trigger = &fired.trigger;
             format!(
                 "Below {} in every second, trigger {} would not have fired.",
-                rate(trigger.limit.value, trigger.id.unit()),
-                trigger.id.name()
+                rate(fired.limit, fired.id.unit()),
+                fired.id.name()
             )
         })
         .collect();

@@ -5,9 +5,11 @@
 
 mod account;
 mod explain;
+mod forensics;
 mod lifecycle;
 mod naming;
 mod peak;
+mod recall;
 mod report;
 mod severity;
 mod story;
@@ -16,11 +18,16 @@ use std::fmt;
 
 use crate::clock::Timestamp;
 use crate::count::{Count, Distinct, Loss, SourceCount};
-use crate::detect::{Confidence, Family, FamilyShare, Normal, Share, Trigger};
+use crate::detect::{Confidence, Family, FamilyShare, Normal, Share, TriggerId};
 
 pub use explain::Explanation;
+pub use forensics::{CurvePoint, Forensics};
 pub use lifecycle::{Lifecycle, Settings};
-pub use report::{FiredTrigger, Flags, Port, Protocols, Report, Source, VectorShare};
+pub use recall::{FamilyExcess, Kept};
+pub use report::{
+    FiredTrigger, Flags, ForensicFacts, LengthBucket, Port, ProtocolCounts, Protocols, RatePoint,
+    Report, Source, TtlCount, VectorShare,
+};
 pub use severity::{Scale, Severity};
 
 /// An incident's name: derived from when it opened and how many opened before it, never random. The same file gives
@@ -45,13 +52,77 @@ impl fmt::Display for IncidentId {
     }
 }
 
-/// A trigger that fired in an incident, with the numbers it fired on.
+impl IncidentId {
+    /// The id that was written as `text`, to the millisecond; `None` when it was not written by us.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (millis, sequence) = text.split_once('-')?;
+        let millis: u64 = millis.parse().ok()?;
+        let id = Self {
+            opened_at: Timestamp::from_nanos(millis.checked_mul(1_000_000)?),
+            sequence: sequence.parse().ok()?,
+        };
+        (id.to_string() == text).then_some(id)
+    }
+}
+
+/// A trigger that fired in an incident, with the numbers it first fired on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fired {
-    /// The trigger with its value and limit when it first fired.
-    pub trigger: Trigger,
-    /// When that was.
+    /// Which.
+    pub id: TriggerId,
+    /// What was measured over the last second, in the unit of the trigger.
+    pub value: u64,
+    /// The limit it crossed, in the same unit per second.
+    pub limit: u64,
+    /// Where that limit came from, in words.
+    pub origin: String,
+    /// Whether the platform set it.
+    pub by_platform: bool,
+    /// When it fired.
     pub at: Timestamp,
+}
+
+/// One vector's part of an incident's excess.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VectorPart {
+    /// The family it belongs to.
+    pub family: Family,
+    /// What it is called.
+    pub subtype: String,
+    /// Packets and bits above normal.
+    pub excess: Count,
+    /// Part of all packets above normal, in permille.
+    pub packets_permille: u64,
+    /// Part of all bits above normal, in permille.
+    pub bits_permille: u64,
+}
+
+impl From<Share> for VectorPart {
+    fn from(share: Share) -> Self {
+        Self {
+            family: share.family,
+            subtype: share.subtype.to_owned(),
+            excess: share.excess,
+            packets_permille: share.packets_permille,
+            bits_permille: share.bits_permille,
+        }
+    }
+}
+
+/// Where an incident stands in its life when it is told: what going on with it after a restart rests on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// The end of the newest window that was looked at.
+    pub seen_until: Timestamp,
+    /// Since when everything that fired is below its limit, if it is.
+    pub clear_since: Option<Timestamp>,
+    /// For how long everything has to stay below before it is resolved.
+    pub hold_millis: u64,
+    /// When that hold last grew because an attack came back.
+    pub hold_grown_at: Option<Timestamp>,
+    /// When it was resolved, if it is: the hold after it ended, or what came back would have counted as another attack.
+    pub resolved_at: Option<Timestamp>,
 }
 
 /// Protocols of everything that came in during an incident, in permille of the packets.
@@ -80,11 +151,11 @@ pub struct Incident {
     pub scale: Scale,
     /// How sure the name is.
     pub confidence: Confidence,
-    /// Every vector's part of the excess over the whole incident, largest first.
-    pub vectors: Vec<Share>,
+    /// Every vector's part of the excess over the whole incident, or since the last restart in it; largest first.
+    pub vectors: Vec<VectorPart>,
     /// Every family's part, largest first.
     pub families: Vec<FamilyShare>,
-    /// Packets and bits above normal, over the whole incident.
+    /// Packets and bits above normal, over the same time.
     pub excess: Count,
     /// Its first packet, as far as it could be seen.
     pub started_at: Timestamp,
@@ -96,6 +167,11 @@ pub struct Incident {
     pub last_above_at: Timestamp,
     /// When it ended, once it is resolved.
     pub ended_at: Option<Timestamp>,
+    /// Whether it ended while nobody looked: between a stop of the agent and the next start.
+    pub ended_unseen: bool,
+    /// How often the agent stopped and started while it went on. What came in between was not seen, and sources, ports
+    /// and vectors are those since the last start.
+    pub interruptions: u32,
     /// Highest packets in a second.
     pub peak_pps: u64,
     /// Highest bits in a second.
@@ -108,6 +184,8 @@ pub struct Incident {
     pub protocols: ProtocolShares,
     /// TCP packets by flag, a packet with two flags under both: FIN, SYN, RST, PSH, ACK, URG, ECE, CWR.
     pub tcp_flags: [u64; 8],
+    /// What its packets were like.
+    pub forensics: Forensics,
     /// Different sources of the traffic it is named after.
     pub sources: Distinct,
     /// The largest of them.
@@ -130,6 +208,8 @@ pub struct Incident {
     pub from_interface: bool,
     /// Whether capture shows too little of it to say what it is.
     pub capture_blind: bool,
+    /// Where it stands in its life.
+    pub standing: Standing,
 }
 
 /// Why an incident is reported again.
@@ -147,6 +227,10 @@ pub enum Change {
     Peak,
     /// It came back after it was resolved.
     Reopened,
+    /// The agent has started again, and it still goes on.
+    Resumed,
+    /// The agent stops, and it still goes on.
+    Suspended,
 }
 
 impl Change {
@@ -160,12 +244,14 @@ impl Change {
             Self::Vectors => "vectors",
             Self::Peak => "peak",
             Self::Reopened => "reopened",
+            Self::Resumed => "resumed",
+            Self::Suspended => "suspended",
         }
     }
 }
 
 /// What happened to an incident, each time with all of it. Every opening, and every update that says it came back,
-/// is followed by one `Resolved`.
+/// is followed by one `Resolved`, if need be after the next start of the agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// An attack was recognised.

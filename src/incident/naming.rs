@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 
+use super::Incident;
 use crate::count::{WINDOWS_PER_SECOND, Window};
 use crate::detect::{Context, Detector, Excess, Family, FamilyShare, Judged, Name, Span, permille};
 
@@ -44,6 +45,8 @@ pub(super) struct Naming {
     multi_weak_seconds: u32,
     multi_seconds: u32,
     multi: Option<Name>,
+    /// Whether it has a name from earlier: traffic that cannot be named does not take it away.
+    has_past: bool,
 }
 
 impl Naming {
@@ -60,6 +63,33 @@ impl Naming {
             multi_weak_seconds: 0,
             multi_seconds: 0,
             multi: None,
+            has_past: false,
+        }
+    }
+
+    /// The name of an incident that was told before a restart. What bore it out is not known any more.
+    pub(super) fn recall(incident: &Incident) -> Self {
+        Self {
+            current: Name {
+                family: incident.family,
+                subtype: incident.subtype.clone(),
+                named: Vec::new(),
+                blind: incident.capture_blind,
+                confidence: incident.confidence,
+                excess: incident.excess,
+                shares: Vec::new(),
+                families: incident.families.clone(),
+            },
+            windows: 0,
+            running: Span::default(),
+            running_counts: false,
+            recent: VecDeque::new(),
+            whole: Span::default(),
+            wins: 0,
+            multi_weak_seconds: 0,
+            multi_seconds: 0,
+            multi: None,
+            has_past: true,
         }
     }
 
@@ -87,7 +117,8 @@ impl Naming {
     /// Goes on after a pause with the second `opening`; the name is free again.
     pub(super) fn resume(&mut self, opening: &Span, detector: &Detector, context: &Context) {
         self.whole.merge(opening);
-        self.current = detector.excess(opening).name(context);
+        self.has_past = true;
+        self.rename(detector.excess(opening).name(context));
         self.recent = VecDeque::from([opening.clone()]);
         self.running = Span::default();
         self.running_counts = false;
@@ -114,7 +145,7 @@ impl Naming {
         }
         if self.windows <= FREE_SECONDS * WINDOWS_PER_SECOND {
             if counts {
-                self.adopt(detector.excess(&detector.last_second()).name(context));
+                self.rename(detector.excess(&detector.last_second()).name(context));
             }
         } else if whole_second && counts {
             self.judge(detector, context);
@@ -215,6 +246,13 @@ impl Naming {
         if has_earned {
             self.adopt(candidate);
             self.wins = 0;
+        }
+    }
+
+    /// Takes a name over while it is free.
+    fn rename(&mut self, name: Name) {
+        if name.family != Family::Unknown || !self.has_past {
+            self.adopt(name);
         }
     }
 

@@ -2,12 +2,13 @@
 //!
 //! The seed contract's fields under the seed's names, and ours beside them. What `replay` and `--events` print, what the
 //! ledger keeps, and what both wire contracts are encoded from is this one value, so that they cannot disagree. Reading
-//! one back tolerates what an older version did not write. Pure.
+//! one back tolerates what an older version did not write, and what a newer one does. Pure.
 
 use serde::{Deserialize, Serialize};
 
-use super::{Incident, Severity};
+use super::{Fired, Forensics, Incident, Kept, Severity, VectorPart};
 use crate::clock::Timestamp;
+use crate::count::LENGTH_BOUNDS;
 use crate::detect::{Family, Unit, percent};
 
 /// Everything that is told about an incident.
@@ -29,6 +30,14 @@ pub struct Report {
     pub opened_at: Timestamp,
     /// When it ended, once it is resolved.
     pub ended_at: Option<Timestamp>,
+    /// Whether it ended while nobody looked, between a stop of the agent and the next start: `ended_at` is then when it
+    /// was last seen above its limit.
+    #[serde(default)]
+    pub ended_unseen: bool,
+    /// How often the agent stopped and started while it went on. Totals, peaks and the forensic sums go on; sources, ports
+    /// and vectors are those since the last start.
+    #[serde(default)]
+    pub interruptions: u32,
     /// From its first packet to its recognition.
     pub detected_after_ms: u64,
     /// Highest packets in a second.
@@ -83,6 +92,12 @@ pub struct Report {
     pub lost_interface: u64,
     /// Packets counted into a later window than theirs.
     pub delayed: u64,
+    /// What its packets were like. Always stored; printed once it is resolved, so that updates stay small.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forensics: Option<ForensicFacts>,
+    /// What going on with it after a restart, and explaining it, needs beside the rest. Stored, never printed or sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<Kept>,
 }
 
 /// Percent of the packets.
@@ -109,6 +124,78 @@ pub struct Flags {
     pub urg: u64,
     pub ece: u64,
     pub cwr: u64,
+}
+
+/// What the packets of an incident were like, as captured, normal traffic included.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ForensicFacts {
+    /// Packets as they were on the wire.
+    pub captured_packets: u64,
+    /// Bits of these.
+    pub captured_bits: u64,
+    /// These packets by protocol.
+    pub protocol_counts: ProtocolCounts,
+    /// Percent of them that are neither TCP, UDP nor ICMP.
+    pub other_pct: f64,
+    /// Mean length of a packet on the wire in bytes; absent when none was captured.
+    pub avg_packet_bytes: Option<f64>,
+    /// Fragments, first ones and later ones.
+    pub fragment_count: u64,
+    /// Percent of the packets that they are.
+    pub fragment_pct: f64,
+    /// Frames by length, shortest first; a frame merged by receive offload counts once.
+    pub frame_lengths: Vec<LengthBucket>,
+    /// IP packets by TTL or hop limit: the 15 with most, most first, then lower TTL.
+    pub ttl_distribution: Vec<TtlCount>,
+    /// How the rate went, oldest first; at most 2,000 points. Seconds in which it was not open have none.
+    pub velocity_curve: Vec<RatePoint>,
+    /// Each point of the curve is the highest of so many seconds.
+    pub velocity_step_seconds: u64,
+    /// Shannon entropy in bits of the sources of the traffic it is named after, by their packets. Absent while it is open,
+    /// and when not all sources were counted exactly.
+    pub src_ip_entropy: Option<f64>,
+}
+
+/// Packets by protocol.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ProtocolCounts {
+    /// TCP.
+    pub tcp: u64,
+    /// UDP.
+    pub udp: u64,
+    /// ICMP and ICMPv6.
+    pub icmp: u64,
+    /// Everything else.
+    pub other: u64,
+}
+
+/// Frames of some lengths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LengthBucket {
+    /// The longest length in it, in bytes without FCS; absent for whatever is longer than all others.
+    pub up_to_bytes: Option<u32>,
+    /// Frames longer than those of the bucket before, up to this length.
+    pub count: u64,
+}
+
+/// Packets with one TTL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TtlCount {
+    /// The TTL or hop limit they came with.
+    pub ttl: u8,
+    /// Packets.
+    pub count: u64,
+}
+
+/// The rate at some time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RatePoint {
+    /// Milliseconds from `started_at` to the beginning of the second.
+    pub t_ms: u64,
+    /// Packets in that second.
+    pub pps: u64,
 }
 
 /// One source and its packets.
@@ -164,16 +251,16 @@ pub struct VectorShare {
     /// Percent of all bits above normal.
     pub bits_pct: f64,
 }
+
 impl Report {
-    /// The report of an incident as it is now.
+    /// The report of an incident as it is now. Times are told to the millisecond.
     #[must_use]
     pub fn of(incident: &Incident) -> Self {
         let threshold = |unit: Unit| {
-            incident
-                .fired
-                .iter()
-                .find(|fired| fired.trigger.id.unit() == unit)
-                .map(|fired| fired.trigger.limit.value)
+            let mut fired = incident.fired.iter();
+            fired
+                .find(|fired| fired.id.unit() == unit)
+                .map(|fired| fired.limit)
         };
         let [fin, syn, rst, psh, ack, urg, ece, cwr] = incident.tcp_flags;
         Self {
@@ -182,9 +269,11 @@ impl Report {
             attack_subtype: incident.subtype.clone(),
             severity: incident.severity,
             confidence: incident.confidence.percent,
-            started_at: incident.started_at,
-            opened_at: incident.opened_at,
-            ended_at: incident.ended_at,
+            started_at: in_millis(incident.started_at),
+            opened_at: in_millis(incident.opened_at),
+            ended_at: incident.ended_at.map(in_millis),
+            ended_unseen: incident.ended_unseen,
+            interruptions: incident.interruptions,
             detected_after_ms: incident.detected_after_millis,
             peak_pps: incident.peak_pps,
             peak_bps: incident.peak_bps,
@@ -229,30 +318,8 @@ impl Report {
                 .collect(),
             spoofing_detected: None,
             botnet_detected: None,
-            triggers: incident
-                .fired
-                .iter()
-                .map(|fired| FiredTrigger {
-                    id: fired.trigger.id.name().to_owned(),
-                    unit: fired.trigger.id.unit().short().to_owned(),
-                    value: fired.trigger.value,
-                    limit: fired.trigger.limit.value,
-                    origin: fired.trigger.limit.origin.to_string(),
-                    at: fired.at,
-                })
-                .collect(),
-            vectors: incident
-                .vectors
-                .iter()
-                .map(|share| VectorShare {
-                    family: share.family,
-                    subtype: share.subtype.to_owned(),
-                    packets: share.excess.packets,
-                    bits: share.excess.bits,
-                    packets_pct: percent(share.packets_permille),
-                    bits_pct: percent(share.bits_permille),
-                })
-                .collect(),
+            triggers: incident.fired.iter().map(FiredTrigger::of).collect(),
+            vectors: incident.vectors.iter().map(VectorShare::of).collect(),
             packets: incident.total.packets,
             bits: incident.total.bits,
             pulses: incident.pulses,
@@ -262,6 +329,87 @@ impl Report {
             lost_ring: incident.loss.ring,
             lost_interface: incident.loss.interface,
             delayed: incident.loss.delayed,
+            forensics: Some(ForensicFacts::of(&incident.forensics)),
+            kept: Some(Kept::of(incident)),
+        }
+    }
+}
+
+/// A time as it is written: what was told and what is read back are the same.
+pub(super) const fn in_millis(at: Timestamp) -> Timestamp {
+    let nanos = at.as_nanos();
+    Timestamp::from_nanos(nanos - nanos % 1_000_000)
+}
+
+/// Thousandths as a decimal fraction.
+pub(super) fn thousandths(value: u64) -> f64 {
+    f64::from(u32::try_from(value).unwrap_or(u32::MAX)) / 1_000.0
+}
+
+impl FiredTrigger {
+    fn of(fired: &Fired) -> Self {
+        Self {
+            id: fired.id.name().to_owned(),
+            unit: fired.id.unit().short().to_owned(),
+            value: fired.value,
+            limit: fired.limit,
+            origin: fired.origin.clone(),
+            at: in_millis(fired.at),
+        }
+    }
+}
+
+impl VectorShare {
+    fn of(part: &VectorPart) -> Self {
+        Self {
+            family: part.family,
+            subtype: part.subtype.clone(),
+            packets: part.excess.packets,
+            bits: part.excess.bits,
+            packets_pct: percent(part.packets_permille),
+            bits_pct: percent(part.bits_permille),
+        }
+    }
+}
+
+impl ForensicFacts {
+    fn of(forensics: &Forensics) -> Self {
+        let other = forensics.other();
+        // A mean in tenths and a permille are written the same way.
+        let tenths = percent;
+        let bounds = LENGTH_BOUNDS.into_iter().map(Some).chain([None]);
+        Self {
+            captured_packets: forensics.captured.packets,
+            captured_bits: forensics.captured.bits,
+            protocol_counts: ProtocolCounts {
+                tcp: forensics.tcp,
+                udp: forensics.udp,
+                icmp: forensics.icmp,
+                other,
+            },
+            other_pct: percent(forensics.permille(other)),
+            avg_packet_bytes: forensics.mean_length_tenths().map(tenths),
+            fragment_count: forensics.fragments,
+            fragment_pct: percent(forensics.permille(forensics.fragments)),
+            frame_lengths: bounds
+                .zip(forensics.lengths)
+                .map(|(up_to_bytes, count)| LengthBucket { up_to_bytes, count })
+                .collect(),
+            ttl_distribution: forensics
+                .ttls
+                .iter()
+                .map(|&(ttl, count)| TtlCount { ttl, count })
+                .collect(),
+            velocity_curve: forensics
+                .curve
+                .iter()
+                .map(|point| RatePoint {
+                    t_ms: point.after_millis,
+                    pps: point.pps,
+                })
+                .collect(),
+            velocity_step_seconds: forensics.curve_step_seconds,
+            src_ip_entropy: forensics.entropy_millibits.map(thousandths),
         }
     }
 }

@@ -5,7 +5,6 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::count::Count;
-use crate::detect::limits::Limit;
 use crate::detect::{Normal, Unit};
 
 /// The seed contract's four levels, by the ratio of peak to baseline.
@@ -79,14 +78,16 @@ impl Scale {
     /// The scale for a limit that was crossed. A limit of the platform is measured with the platform's mean when it
     /// gave one; any other with our own.
     #[must_use]
-    pub fn new(unit: Unit, limit: &Limit, normal: &Normal, platform_mean_pps: Option<u64>) -> Self {
+    pub fn new(unit: Unit, limit: u64, by_platform: bool, normal: &Normal) -> Self {
         let (own, least) = match unit {
             Unit::Packets => (normal.mean_pps, LEAST_BASE_PPS),
             Unit::Bits => (normal.mean_bps, LEAST_BASE_BPS),
         };
-        let platform = platform_mean_pps.filter(|_| unit == Unit::Packets && limit.is_platform());
-        let mean = platform.or(own);
-        let floor = (limit.value / 10).min(least);
+        let platform = normal.platform_mean_pps;
+        let mean = platform
+            .filter(|_| unit == Unit::Packets && by_platform)
+            .or(own);
+        let floor = (limit / 10).min(least);
         Self {
             unit,
             base: mean.unwrap_or(0).max(floor).max(1),
@@ -123,17 +124,12 @@ mod tests {
     }
 
     fn scale(unit: Unit, limit: u64, mean: Option<u64>) -> Scale {
-        let origin = crate::detect::limits::Origin::Floor { factor: 1 };
         let normal = Normal {
             mean_pps: mean,
             mean_bps: mean,
             ..Normal::default()
         };
-        let limit = Limit {
-            value: limit,
-            origin,
-        };
-        Scale::new(unit, &limit, &normal, None)
+        Scale::new(unit, limit, false, &normal)
     }
 
     #[test]

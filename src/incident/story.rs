@@ -7,10 +7,12 @@ use super::account::Account;
 use super::lifecycle::Settings;
 use super::naming::Naming;
 use super::peak::Peak;
-use super::{Change, Fired, Incident, IncidentId, Scale, Severity};
+use super::{
+    Change, Fired, Incident, IncidentId, ProtocolShares, Scale, Severity, Standing, VectorPart,
+};
 use crate::clock::Timestamp;
 use crate::count::{Count, Window, WindowIndex};
-use crate::detect::{Context, Detector, Family, Onset, Share, Trigger, Unit, Verdict};
+use crate::detect::{Context, Detector, Family, Onset, Trigger, Unit, Verdict};
 
 /// An incident that is open, or that may yet come back.
 #[derive(Debug)]
@@ -32,6 +34,21 @@ pub(super) struct Story {
     reported_at: Timestamp,
     changed_at: Option<Timestamp>,
     reported: Reported,
+    /// The severity that was told before a restart: it does not fall below that.
+    least_severity: Severity,
+    /// Whether there was a restart, and it was neither seen since nor has it ended.
+    is_recalled: bool,
+    /// Set by the first window after a restart.
+    awaited: Option<Awaited>,
+}
+
+/// How long an incident of before a restart has not been seen.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Awaited {
+    /// The beginning of the first window after the restart.
+    pub(super) since: Timestamp,
+    /// From the last window before the restart to there.
+    pub(super) unseen_millis: u64,
 }
 
 /// What the last report said, as far as a difference is worth another one.
@@ -40,7 +57,7 @@ struct Reported {
     family: Option<Family>,
     subtype: String,
     severity: Severity,
-    vectors: Vec<&'static str>,
+    vectors: Vec<String>,
     peak: Count,
     peak_is_provisional: bool,
 }
@@ -66,7 +83,13 @@ impl Story {
         let unit = first_unit(verdict);
         let context = detector.context(unit);
         let naming = Naming::new(&opening, detector, &context);
-        let account = Account::new(&opening, naming.current(), detector, settings.seed);
+        let account = Account::new(
+            &opening,
+            onset.at,
+            naming.current(),
+            detector,
+            settings.seed,
+        );
         let normal = detector.normal();
         let mut story = Self {
             incident: Incident {
@@ -87,12 +110,15 @@ impl Story {
                 detected_after_millis: verdict.at.millis_since(onset.at),
                 last_above_at: verdict.window.end(),
                 ended_at: None,
+                ended_unseen: false,
+                interruptions: 0,
                 peak_pps: 0,
                 peak_bps: 0,
                 peak_is_provisional: false,
                 total: Count::default(),
-                protocols: super::ProtocolShares::default(),
+                protocols: ProtocolShares::default(),
                 tcp_flags: [0; 8],
+                forensics: super::Forensics::default(),
                 sources: crate::count::Distinct::default(),
                 top_sources: Vec::new(),
                 top_ports: Vec::new(),
@@ -104,6 +130,7 @@ impl Story {
                 loss: crate::count::Loss::default(),
                 from_interface: true,
                 capture_blind: false,
+                standing: Standing::default(),
             },
             naming,
             account,
@@ -116,9 +143,51 @@ impl Story {
             reported_at: verdict.at,
             changed_at: None,
             reported: Reported::default(),
+            least_severity: Severity::Low,
+            is_recalled: false,
+            awaited: None,
         };
         story.note_fired(verdict);
-        story.refresh(detector, settings);
+        story.refresh(detector);
+        story.reported = story.to_report();
+        story
+    }
+
+    /// An incident that was told before a restart. It goes on with what was told; what it is called may come to differ.
+    pub(super) fn recall(mut incident: Incident, settings: &Settings) -> Self {
+        incident.interruptions = incident.interruptions.saturating_add(1);
+        let standing = incident.standing;
+        let campaign = Campaign {
+            family: incident.family,
+            number: incident.campaign,
+            resolved_at: incident.opened_at,
+        };
+        let is_campaign = incident.campaign != incident.id.sequence;
+        let last_instant = Timestamp::from_nanos(standing.seen_until.as_nanos().saturating_sub(1));
+        let newest = WindowIndex::of(last_instant);
+        let mut story = Self {
+            naming: Naming::recall(&incident),
+            account: Account::recall(&incident, settings.seed),
+            peak: Peak::new(newest),
+            past_peak: Count {
+                packets: incident.peak_pps,
+                bits: incident.peak_bps,
+            },
+            unit: incident
+                .fired
+                .first()
+                .map_or(Unit::Packets, |fired| fired.id.unit()),
+            campaigns: is_campaign.then_some(campaign).into_iter().collect(),
+            newest,
+            clear_since: standing.clear_since,
+            reported_at: standing.seen_until,
+            changed_at: None,
+            reported: Reported::default(),
+            least_severity: incident.severity,
+            is_recalled: true,
+            awaited: None,
+            incident,
+        };
         story.reported = story.to_report();
         story
     }
@@ -137,14 +206,8 @@ impl Story {
         self.account.restart(self.naming.current(), detector);
     }
 
-    /// Comes back after it was resolved.
-    pub(super) fn resume(
-        &mut self,
-        onset: Onset,
-        verdict: &Verdict,
-        detector: &Detector,
-        settings: &Settings,
-    ) {
+    /// Comes back, after it was resolved or after a restart.
+    pub(super) fn resume(&mut self, onset: Onset, verdict: &Verdict, detector: &Detector) {
         let opening = detector.last_second();
         let context = self.context(detector);
         self.past_peak = Count {
@@ -155,20 +218,23 @@ impl Story {
         self.naming.resume(&opening, detector, &context);
         self.account
             .resume(&opening, self.naming.current(), detector);
-        self.incident.pulses += 1;
         self.incident.ended_at = None;
+        self.incident.ended_unseen = false;
         self.incident.last_above_at = verdict.window.end();
         self.newest = verdict.window;
         self.clear_since = None;
+        self.is_recalled = false;
         self.note_fired(verdict);
-        self.report(verdict.at, Change::Reopened, detector, settings);
     }
 
     /// The triggers that fired in it as they are now, each with what it has to stay below.
     fn watched<'a>(&'a self, verdict: &'a Verdict) -> impl Iterator<Item = (&'a Trigger, u64)> {
         let has_fired = |trigger: &&Trigger| {
+            // By unit: when somebody sets a limit, or takes one away, another trigger stands in for the one that fired.
             let fired = &self.incident.fired;
-            fired.iter().any(|fired| fired.trigger.id == trigger.id)
+            fired
+                .iter()
+                .any(|fired| fired.id.unit() == trigger.id.unit())
         };
         let limit = |trigger: &Trigger| match self.is_low() {
             true => trigger.limit.value,
@@ -178,8 +244,34 @@ impl Story {
         watched.map(move |trigger| (trigger, limit(trigger)))
     }
 
+    /// Whether it goes on, as far as this window tells after a restart: near the limits it crossed, or over another one,
+    /// but an attack does not go on as a limit set too low.
+    pub(super) fn is_back(&self, verdict: &Verdict) -> bool {
+        let fires = verdict.is_abnormal() && (self.is_low() || verdict.fitting_limit().is_none());
+        fires || self.is_near(verdict)
+    }
+
+    /// Whether what comes now is clearly something else: it can be named, and nothing of it is of a family that this one
+    /// was known by.
+    pub(super) fn differs_from_now(&self, detector: &Detector) -> bool {
+        let now = detector.excess(&detector.last_second());
+        let now = now.name(&self.context(detector));
+        let is_known = |family: Family| {
+            let parts = &self.incident.vectors;
+            let large = |part: &&VectorPart| is_large(part.packets_permille, part.bits_permille);
+            let mut known = parts.iter().filter(large).map(|part| part.family);
+            family == self.incident.family || known.any(|known| known == family)
+        };
+        let shared = now
+            .families
+            .iter()
+            .filter(|share| is_large(share.packets_permille, share.bits_permille))
+            .any(|share| is_known(share.family));
+        now.family != Family::Unknown && self.incident.family != Family::Unknown && !shared
+    }
+
     /// Whether anything that fired in it is near its limit.
-    fn is_near(&self, verdict: &Verdict) -> bool {
+    pub(super) fn is_near(&self, verdict: &Verdict) -> bool {
         self.watched(verdict)
             .any(|(trigger, limit)| trigger.is_near(limit))
     }
@@ -195,9 +287,14 @@ impl Story {
         if !paused || !self.is_near(verdict) {
             return None;
         }
-        self.incident.pulses += 1;
+        self.count_pulse();
         let back_at = verdict.window.start();
         Some(back_at.millis_since(self.incident.last_above_at))
+    }
+
+    /// It came back after a pause worth the name.
+    pub(super) const fn count_pulse(&mut self) {
+        self.incident.pulses = self.incident.pulses.saturating_add(1);
     }
 
     /// Takes in a window.
@@ -244,19 +341,19 @@ impl Story {
         let may_change = self
             .changed_at
             .is_none_or(|at| now.millis_since(at) >= settings.change_millis);
-        if may_change && let Some(change) = self.change(detector, settings) {
+        if may_change && let Some(change) = self.change(detector) {
             return Some(change);
         }
         (now.millis_since(self.reported_at) >= period).then_some(Change::Periodic)
     }
 
     /// What changed since the last report, if anything worth one did.
-    fn change(&self, detector: &Detector, settings: &Settings) -> Option<Change> {
+    fn change(&self, detector: &Detector) -> Option<Change> {
         let name = self.naming.current();
         if Some(name.family) != self.reported.family || name.subtype != self.reported.subtype {
             return Some(Change::Renamed);
         }
-        if self.severity(settings).0 != self.reported.severity {
+        if self.severity().0 != self.reported.severity {
             return Some(Change::Severity);
         }
         if self.peak_is_news() {
@@ -283,14 +380,8 @@ impl Story {
     }
 
     /// Brings the incident up to date and remembers that it was reported.
-    pub(super) fn report(
-        &mut self,
-        now: Timestamp,
-        change: Change,
-        detector: &Detector,
-        settings: &Settings,
-    ) {
-        self.refresh(detector, settings);
+    pub(super) fn report(&mut self, now: Timestamp, change: Change, detector: &Detector) {
+        self.refresh(detector);
         self.reported = self.to_report();
         self.reported_at = now;
         if change != Change::Periodic {
@@ -299,12 +390,49 @@ impl Story {
     }
 
     /// Ends it with what the whole of it bears out.
-    pub(super) fn settle(&mut self, detector: &Detector, settings: &Settings) {
+    pub(super) fn settle(&mut self, detector: &Detector) {
         self.peak.settle();
         let context = self.context(detector);
         self.naming.settle(detector, &context);
-        self.refresh(detector, settings);
+        let ended_at = self.incident.last_above_at;
+        self.account.settle(ended_at);
+        self.refresh(detector);
+        self.incident.ended_at = Some(ended_at);
+    }
+
+    /// Ends it as it was told before a restart: it was not seen since.
+    pub(super) const fn settle_unseen(&mut self) {
         self.incident.ended_at = Some(self.incident.last_above_at);
+        self.incident.ended_unseen = self.clear_since.is_none();
+        self.is_recalled = false;
+    }
+
+    /// Whether it was not seen since a restart, and nothing said that it ended.
+    pub(super) const fn is_recalled(&self) -> bool {
+        self.is_recalled
+    }
+
+    /// Waits for it to be seen again, for one window more.
+    pub(super) fn wait(&mut self, window: WindowIndex) -> Awaited {
+        let start = window.start();
+        let unseen_millis = start.millis_since(self.seen_until());
+        self.newest = window;
+        *self.awaited.get_or_insert(Awaited {
+            since: start,
+            unseen_millis,
+        })
+    }
+
+    /// The end of the newest window that was taken in.
+    pub(super) const fn seen_until(&self) -> Timestamp {
+        self.newest.end()
+    }
+
+    /// A second of it has ended.
+    pub(super) fn second(&mut self, start: Timestamp, pps: u64) {
+        if !self.is_recalled() {
+            self.account.curve.add(start.as_seconds(), pps);
+        }
     }
 
     fn context(&self, detector: &Detector) -> Context {
@@ -315,9 +443,13 @@ impl Story {
     fn note_fired(&mut self, verdict: &Verdict) {
         for trigger in verdict.triggers.iter().filter(|trigger| trigger.fires) {
             let fired = &mut self.incident.fired;
-            if fired.iter().all(|fired| fired.trigger.id != trigger.id) {
+            if fired.iter().all(|fired| fired.id != trigger.id) {
                 fired.push(Fired {
-                    trigger: trigger.clone(),
+                    id: trigger.id,
+                    value: trigger.value,
+                    limit: trigger.limit.value,
+                    origin: trigger.limit.origin.to_string(),
+                    by_platform: trigger.limit.is_platform(),
                     at: verdict.at,
                 });
             }
@@ -325,9 +457,9 @@ impl Story {
     }
 
     /// Copies what the parts know into the incident.
-    fn refresh(&mut self, detector: &Detector, settings: &Settings) {
+    fn refresh(&mut self, detector: &Detector) {
         let overall = self.naming.overall(detector).name(&self.context(detector));
-        let (severity, scale) = self.severity(settings);
+        let (severity, scale) = self.severity();
         let highest = self.highest();
         let name = self.naming.current();
         let incident = &mut self.incident;
@@ -341,7 +473,7 @@ impl Story {
             .find(|each| each.family == name.family);
         incident.campaign = campaign.map_or(incident.id.sequence, |each| each.number);
         incident.excess = overall.excess;
-        incident.vectors = overall.shares;
+        incident.vectors = overall.shares.into_iter().map(VectorPart::from).collect();
         incident.families = overall.families;
         incident.severity = severity;
         incident.scale = scale;
@@ -351,7 +483,8 @@ impl Story {
         incident.total = self.account.total;
         incident.loss = self.account.loss;
         incident.from_interface = self.account.from_interface;
-        incident.protocols = self.account.protocols();
+        incident.forensics = self.account.forensics(incident.started_at);
+        incident.protocols = ProtocolShares::of(&incident.forensics);
         incident.tcp_flags = self.account.tcp_flags();
         incident.sources = self.account.distinct_sources();
         incident.top_sources = self.account.top_sources();
@@ -368,13 +501,12 @@ impl Story {
 
     /// The severity: the worst in the units of what fired. It never falls, but for once, when an estimate of the peak is
     /// replaced.
-    fn severity(&self, settings: &Settings) -> (Severity, Scale) {
+    fn severity(&self) -> (Severity, Scale) {
         let highest = self.highest();
         let judged = |fired: &Fired| {
-            let trigger = &fired.trigger;
-            let mean_pps = settings.platform_mean_pps;
-            let unit = trigger.id.unit();
-            let scale = Scale::new(unit, &trigger.limit, &self.incident.normal, mean_pps);
+            let unit = fired.id.unit();
+            let normal = &self.incident.normal;
+            let scale = Scale::new(unit, fired.limit, fired.by_platform, normal);
             (scale.severity(unit.of(highest)), scale)
         };
         // Of equals the last wins: go backwards, so that it is the one that fired first.
@@ -383,21 +515,17 @@ impl Story {
         let severity = if self.is_low() {
             Severity::Low
         } else if self.estimate_is_replaced() {
-            reached
+            reached.max(self.least_severity)
         } else {
             reached.max(self.incident.severity)
         };
         (severity, scale)
     }
 
-    fn vector_set(&self, detector: &Detector) -> Vec<&'static str> {
-        set_of(
-            &self
-                .naming
-                .overall(detector)
-                .name(&self.context(detector))
-                .shares,
-        )
+    fn vector_set(&self, detector: &Detector) -> Vec<String> {
+        let overall = self.naming.overall(detector).name(&self.context(detector));
+        let parts: Vec<VectorPart> = overall.shares.into_iter().map(VectorPart::from).collect();
+        set_of(&parts)
     }
 
     fn to_report(&self) -> Reported {
@@ -415,17 +543,21 @@ impl Story {
     }
 }
 
+/// Whether a vector's part is worth a report.
+fn is_large(packets_permille: u64, bits_permille: u64) -> bool {
+    packets_permille.max(bits_permille) >= JOINED_PERMILLE
+}
+
 /// A vector joins or leaves when its part of the whole incident passes this, in permille: what is smaller comes and
 /// goes without meaning anything.
 const JOINED_PERMILLE: u64 = 100;
 
 /// The vectors with a part worth a report, in a fixed order.
-fn set_of(shares: &[Share]) -> Vec<&'static str> {
-    let large = |share: &&Share| share.packets_permille.max(share.bits_permille) >= JOINED_PERMILLE;
-    let mut names: Vec<_> = shares
+fn set_of(parts: &[VectorPart]) -> Vec<String> {
+    let mut names: Vec<_> = parts
         .iter()
-        .filter(large)
-        .map(|share| share.subtype)
+        .filter(|part| is_large(part.packets_permille, part.bits_permille))
+        .map(|part| part.subtype.clone())
         .collect();
     names.sort_unstable();
     names

@@ -275,6 +275,13 @@ impl SourceSummary {
         self.packets
     }
 
+    /// Packets of each source, in no order that means anything; `None` once not every source is counted exactly.
+    pub fn exact_counts(&self) -> Option<impl Iterator<Item = u64>> {
+        let v4 = self.v4.entries().iter().map(|entry| entry.packets);
+        let v6 = self.v6.entries().iter().map(|entry| entry.packets);
+        (self.sketches.packets == 0).then(|| v4.chain(v6))
+    }
+
     /// The largest sources: at most `n`, most packets first, then lower address.
     ///
     /// Listed is who certainly sent a permille of all packets. While every source is counted exactly that is all: an

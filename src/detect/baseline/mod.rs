@@ -285,6 +285,12 @@ impl Baseline {
         }
     }
 
+    /// Seconds seen since learning began, quiet or not.
+    #[must_use]
+    pub const fn seconds_seen(&self) -> u64 {
+        self.clock.observed
+    }
+
     /// The mean of the quiet seconds of the last day, or of the time since the start while that is shorter; rounded
     /// down, in the unit of `series` per second. `None` before the first quiet second.
     #[must_use]
