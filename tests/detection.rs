@@ -403,7 +403,7 @@ fn what_the_ring_lost_is_scaled_and_what_was_never_handed_over_is_unseen() {
         .only()
         .vectors
         .iter()
-        .map(|of| (of.subtype, of.packets_permille))
+        .map(|of| (of.subtype.as_str(), of.packets_permille))
         .collect();
     assert_eq!(
         unseen.only().subtype,

@@ -28,13 +28,19 @@ pub(super) struct Account {
 impl Account {
     /// The account of an incident that opens now: it begins with the last second, and with the sources and ports of
     /// up to two.
-    pub(super) fn new(opening: &Span, name: &Name, detector: &Detector, seed: u64) -> Self {
+    pub(super) fn new(
+        opening: &Span,
+        started_at: Timestamp,
+        name: &Name,
+        detector: &Detector,
+        seed: u64,
+    ) -> Self {
         let mut account = Self {
             total: opening.judged,
             loss: opening.loss,
             from_interface: opening.from_interface == opening.windows,
             seen: Seen::default(),
-            curve: Curve::new(),
+            curve: Curve::new(started_at),
             sources: SourceSummary::new(seed),
             tcp_ports: PortHistogram::new(),
             udp_ports: PortHistogram::new(),

@@ -176,24 +176,28 @@ fn most_first(ttls: &ByteHistogram) -> Vec<(u8, u64)> {
 /// twice as many seconds and shows the higher of the two rates, so that the peak stays.
 #[derive(Clone, Debug)]
 pub(super) struct Curve {
+    /// The second that the incident began in; steps are counted from there.
+    first_second: u64,
     step_seconds: u64,
     /// UTC seconds since the epoch, rising, and their packets.
     points: Vec<(u64, u64)>,
 }
 
 impl Curve {
-    pub(super) const fn new() -> Self {
+    /// The curve of an incident that began at `started_at`.
+    pub(super) const fn new(started_at: Timestamp) -> Self {
         Self {
+            first_second: started_at.as_seconds(),
             step_seconds: 1,
             points: Vec::new(),
         }
     }
 
-    /// The curve of an incident that began at `started_at`.
+    /// The curve as it was told.
     pub(super) fn recall(started_at: Timestamp, forensics: &Forensics) -> Self {
         let mut curve = Self {
             step_seconds: forensics.curve_step_seconds.max(1),
-            points: Vec::new(),
+            ..Self::new(started_at)
         };
         for point in &forensics.curve {
             let at = started_at.plus_nanos(point.after_millis.saturating_mul(1_000_000));
@@ -204,9 +208,9 @@ impl Curve {
 
     /// Adds a second. Seconds come in order; one that does not is taken for the newest.
     pub(super) fn add(&mut self, second: u64, pps: u64) {
-        let step_seconds = self.step_seconds;
+        let step = self.step_of();
         match self.points.last_mut() {
-            Some(last) if second / step_seconds <= last.0 / step_seconds => {
+            Some(last) if step(second) <= step(last.0) => {
                 if pps > last.1 {
                     *last = (second.max(last.0), pps);
                 }
@@ -242,43 +246,65 @@ impl Curve {
 
     fn coarsen(&mut self) {
         self.step_seconds = self.step_seconds.saturating_mul(2);
-        let step_seconds = self.step_seconds;
+        let step = self.step_of();
         self.points.dedup_by(|later, earlier| {
-            let same = later.0 / step_seconds == earlier.0 / step_seconds;
+            let same = step(later.0) == step(earlier.0);
             if same && later.1 > earlier.1 {
                 *earlier = *later;
             }
             same
         });
     }
+
+    /// Which step a second falls into.
+    fn step_of(&self) -> impl Fn(u64) -> u64 + use<> {
+        let (first_second, step_seconds) = (self.first_second, self.step_seconds);
+        move |second| second.saturating_sub(first_second) / step_seconds
+    }
 }
 
 /// The Shannon entropy of the sources in thousandths of a bit; see [`Forensics::entropy_millibits`].
 pub(super) fn entropy_millibits(sources: &SourceSummary) -> Option<u64> {
-    let mut counts: Vec<u64> = sources.exact_counts()?.collect();
-    // There are few different counts, and each needs one logarithm.
-    counts.sort_unstable();
-    entropy_of(&counts)
+    entropy_of(sources.exact_counts()?)
 }
 
-/// The entropy of sorted counts: log2(n) - sum(c x log2(c)) / n, in units of 2^-32 until the end.
-fn entropy_of(sorted: &[u64]) -> Option<u64> {
-    let whole: u64 = sorted
-        .iter()
-        .fold(0, |sum, count| sum.saturating_add(*count));
-    if whole == 0 {
-        return None;
+/// The entropy of counts, in whatever order: log2(n) - sum(c x log2(c)) / n, in units of 2^-32 until the end.
+fn entropy_of(counts: impl Iterator<Item = u64>) -> Option<u64> {
+    let logarithms = Logarithms::new();
+    let (mut whole, mut weighted) = (0_u64, 0_u128);
+    for count in counts {
+        whole = whole.saturating_add(count);
+        weighted += u128::from(count) * u128::from(logarithms.of(count));
     }
-    let same = |one: &u64, other: &u64| one == other;
-    let weighted: u128 = sorted
-        .chunk_by(same)
-        .filter_map(|group| Some((*group.first()?, group.len())))
-        .filter(|(count, _)| *count > 0)
-        .map(|(count, times)| u128::from(count) * times as u128 * u128::from(log2(count)))
-        .sum();
-    // The logarithms are rounded down: the difference may miss zero by the last bit.
-    let bits = u128::from(log2(whole)).saturating_sub(weighted / u128::from(whole));
+    // Logarithms are rounded down: the difference may miss zero by a little.
+    let mean = weighted.checked_div(u128::from(whole))?;
+    let bits = u128::from(log2(whole)).saturating_sub(mean);
     u64::try_from((bits * 1_000 + (1 << 31)) >> 32).ok()
+}
+
+/// Binary logarithms of many numbers at once: those of 256 steps from 1 to 2, and straight lines between them. At most
+/// three millionths of a bit too low, and a hundred times as quick as each on its own: there may be 131,072 counts, and
+/// the detector has a few milliseconds.
+struct Logarithms([u64; 257]);
+
+impl Logarithms {
+    fn new() -> Self {
+        let mut step = 256_u64..;
+        Self([(); 257].map(|()| log2(step.next().unwrap_or(256)) - (8 << 32)))
+    }
+
+    /// The logarithm of a number in units of 2^-32; 0 for that of 0.
+    fn of(&self, value: u64) -> u64 {
+        let value = value.max(1);
+        let whole = value.ilog2();
+        let mantissa = value << (63 - whole);
+        // Behind the leading one: eight bits say which step, and the next 32 how far into it.
+        let index = usize::try_from(mantissa >> 55 & 0xff).unwrap_or(0);
+        let into = mantissa >> 23 & 0xffff_ffff;
+        let at = |index: usize| self.0.get(index).copied().unwrap_or(0);
+        let (low, high) = (at(index), at(index + 1));
+        (u64::from(whole) << 32) + low + (((high - low) * into) >> 32)
+    }
 }
 
 #[cfg(test)]
@@ -288,9 +314,7 @@ mod tests {
     use super::*;
 
     fn entropy(counts: &[u64]) -> Option<u64> {
-        let mut sorted = counts.to_vec();
-        sorted.sort_unstable();
-        entropy_of(&sorted)
+        entropy_of(counts.iter().copied())
     }
 
     #[test]
@@ -301,6 +325,23 @@ mod tests {
         assert_eq!(entropy(&[9; 1_000]), Some(9_966));
         assert_eq!(entropy(&[1; 65_536]), Some(16_000));
         assert_eq!(entropy(&[u64::MAX / 2; 2]), Some(1_000));
+    }
+
+    #[test]
+    fn logarithms_by_the_table_are_those_of_one_at_a_time() {
+        let logarithms = Logarithms::new();
+        let powers = (0..64).map(|power| 1 << power);
+        for power in powers.clone() {
+            assert_eq!(logarithms.of(power), log2(power));
+        }
+        let between = powers.flat_map(|power: u64| [power / 3 * 2 + 1, power / 7 * 5, power - 1]);
+        for value in between.chain(0..5_000).chain([u64::MAX]) {
+            let (ours, exact) = (logarithms.of(value), log2(value));
+            assert!(
+                ours <= exact && exact - ours <= (3 << 32) / 1_000_000 + 1,
+                "{value}"
+            );
+        }
     }
 
     proptest! {
@@ -321,7 +362,7 @@ mod tests {
             pauses in prop::collection::vec(0_u64..5, 1..9_000),
             seed in any::<u64>(),
         ) {
-            let mut curve = Curve::new();
+            let mut curve = Curve::new(Timestamp::from_seconds(999));
             let (mut second, mut peak, mut state) = (1_000, 0, seed);
             for pause in pauses {
                 second += pause;
@@ -337,13 +378,14 @@ mod tests {
 
     #[test]
     fn a_full_curve_shows_every_second_as_the_higher_of_two() {
-        let mut curve = Curve::new();
+        let started_at = Timestamp::from_seconds(10_000);
+        let mut curve = Curve::new(started_at);
         for second in 0..2_001 {
             curve.add(10_000 + second, second);
         }
         assert_eq!(curve.step_seconds, 2);
         assert_eq!(curve.points.len(), 1_001);
-        let points = curve.points(Timestamp::from_seconds(10_000));
+        let points = curve.points(started_at);
         let third = CurvePoint {
             after_millis: 5_000,
             pps: 5,
@@ -355,7 +397,7 @@ mod tests {
     fn points_are_told_from_the_first_packet_on_and_found_again() {
         // 199.5 ms before a second ends.
         let started_at = Timestamp::from_nanos(1_773_567_600_800_500_000);
-        let mut curve = Curve::new();
+        let mut curve = Curve::new(started_at);
         for (second, pps) in [(0, 70), (1, 400), (2, 390)] {
             curve.add(1_773_567_600 + second, pps);
         }
@@ -374,7 +416,7 @@ mod tests {
 
     #[test]
     fn a_curve_ends_with_the_last_second_that_began_before_the_end() {
-        let mut curve = Curve::new();
+        let mut curve = Curve::new(Timestamp::from_seconds(100));
         for second in 100..110 {
             curve.add(second, 1);
         }

@@ -156,7 +156,7 @@ impl Lifecycle {
     /// What has been long enough ago no longer matters.
     fn forget(&mut self, now: Timestamp) {
         let settings = &self.settings;
-        // A time to come was told before the clock was set back; nothing is remembered until it is reached.
+        // A time to come was told before the clock was set back: taken as it is, it would be remembered for years.
         let millis_since = |at: &mut Timestamp| {
             *at = now.min(*at);
             now.millis_since(*at)
@@ -200,9 +200,13 @@ impl Lifecycle {
             self.past = None;
             Some(ended)
         } else if is_back {
-            let quiet_millis = verdict.window.start().millis_since(since);
-            if quiet_millis >= settings.hold_millis {
-                story.incident.pulses += 1;
+            // What was quiet before the restart has stayed so when nobody was away for long.
+            let quiet_since = story
+                .clear_since
+                .filter(|_| unseen_millis < self.hold_millis)
+                .unwrap_or(since);
+            if verdict.at.millis_since(quiet_since) >= settings.hold_millis {
+                story.count_pulse();
                 let last_above_at = story.incident.last_above_at;
                 let pause_millis = verdict.window.start().millis_since(last_above_at);
                 self.note_return(pause_millis, verdict.at);
@@ -247,7 +251,7 @@ impl Lifecycle {
             story.is_low() == is_low && !is_another
         };
         if let Some((mut story, _)) = self.past.take_if(|(story, _)| may_be_it(story)) {
-            story.incident.pulses += 1;
+            story.count_pulse();
             let last_above_at = story.incident.last_above_at;
             self.note_return(onset.at.millis_since(last_above_at), verdict.at);
             return Some(self.take_up(story, onset, Change::Reopened, verdict, detector));
@@ -364,7 +368,7 @@ impl Lifecycle {
         Box::new(Incident {
             standing: Standing {
                 seen_until: story.seen_until(),
-                is_clear: story.clear_since.is_some(),
+                clear_since: story.clear_since,
                 hold_millis: self.hold_millis,
                 hold_grown_at: self.hold_grown_at,
                 resolved_at,

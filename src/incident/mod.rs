@@ -115,8 +115,8 @@ impl From<Share> for VectorPart {
 pub struct Standing {
     /// The end of the newest window that was looked at.
     pub seen_until: Timestamp,
-    /// Whether everything that fired had fallen below its limit by then.
-    pub is_clear: bool,
+    /// Since when everything that fired is below its limit, if it is.
+    pub clear_since: Option<Timestamp>,
     /// For how long everything has to stay below before it is resolved.
     pub hold_millis: u64,
     /// When that hold last grew because an attack came back.

@@ -18,6 +18,10 @@ use crate::detect::{Confidence, Family, FamilyShare, Normal, TriggerId, Unit, pe
 /// No 64-bit count of packets has sources with more entropy than 64 bits.
 const ENTROPY_MILLIBITS_MOST: u64 = 64_000;
 
+/// A stored count that is higher was not written by us: at 100 million packets a second it takes 365 years, and fifteen of
+/// them add up to less than 64 bits hold.
+const COUNT_MOST: u64 = 1 << 60;
+
 /// Vectors and families are this many at most; a report that lists more was not written by us.
 const LISTED_VECTORS: usize = 64;
 
@@ -29,8 +33,8 @@ pub struct Kept {
     pub seen_until: Option<Timestamp>,
     /// When its last window above the limit ended.
     pub last_above_at: Option<Timestamp>,
-    /// Whether everything that fired had fallen below its limit since.
-    pub is_clear: bool,
+    /// Since when everything that fired was below its limit, if it was.
+    pub clear_since: Option<Timestamp>,
     /// When it was resolved, if it is.
     pub resolved_at: Option<Timestamp>,
     /// For how long everything has to stay below before it is resolved.
@@ -84,7 +88,7 @@ impl Kept {
     pub(super) fn of(incident: &Incident) -> Self {
         let Standing {
             seen_until,
-            is_clear,
+            clear_since,
             hold_millis,
             hold_grown_at,
             resolved_at,
@@ -99,7 +103,7 @@ impl Kept {
         Self {
             seen_until: Some(in_millis(seen_until)),
             last_above_at: Some(in_millis(incident.last_above_at)),
-            is_clear,
+            clear_since: clear_since.map(in_millis),
             resolved_at: resolved_at.map(in_millis),
             hold_ms: hold_millis,
             hold_grown_at: hold_grown_at.map(in_millis),
@@ -232,15 +236,15 @@ impl Report {
             campaign: self.campaign,
             fitting_limit: kept.fitting_limit,
             loss: Loss {
-                ring: self.lost_ring,
-                interface: self.lost_interface,
-                delayed: self.delayed,
+                ring: bounded(self.lost_ring),
+                interface: bounded(self.lost_interface),
+                delayed: bounded(self.delayed),
             },
             from_interface: self.from_interface,
             capture_blind: self.capture_blind,
             standing: Standing {
                 seen_until: kept.seen_until.unwrap_or(last_above_at),
-                is_clear: kept.is_clear,
+                clear_since: kept.clear_since,
                 hold_millis: kept.hold_ms,
                 hold_grown_at: kept.hold_grown_at,
                 resolved_at: kept.resolved_at,
@@ -298,29 +302,30 @@ impl Report {
             .collect()
     }
 
-    const fn flags(&self) -> [u64; 8] {
+    fn flags(&self) -> [u64; 8] {
         let flags = self.tcp_flag_breakdown;
         [
             flags.fin, flags.syn, flags.rst, flags.psh, flags.ack, flags.urg, flags.ece, flags.cwr,
         ]
+        .map(bounded)
     }
 }
 
 fn recalled(facts: &ForensicFacts) -> Forensics {
     let mut forensics = Forensics {
         captured: Count {
-            packets: facts.captured_packets,
-            bits: facts.captured_bits,
+            packets: bounded(facts.captured_packets),
+            bits: bounded(facts.captured_bits),
         },
-        tcp: facts.protocol_counts.tcp,
-        udp: facts.protocol_counts.udp,
-        icmp: facts.protocol_counts.icmp,
-        fragments: facts.fragment_count,
+        tcp: bounded(facts.protocol_counts.tcp),
+        udp: bounded(facts.protocol_counts.udp),
+        icmp: bounded(facts.protocol_counts.icmp),
+        fragments: bounded(facts.fragment_count),
         ttls: facts
             .ttl_distribution
             .iter()
             .take(super::forensics::LISTED_TTLS)
-            .map(|entry| (entry.ttl, entry.count))
+            .map(|entry| (entry.ttl, bounded(entry.count)))
             .collect(),
         curve: facts
             .velocity_curve
@@ -343,9 +348,14 @@ fn recalled(facts: &ForensicFacts) -> Forensics {
             .frame_lengths
             .iter()
             .find(|each| each.up_to_bytes == bound);
-        *frames = bucket.map_or(0, |bucket| bucket.count);
+        *frames = bucket.map_or(0, |bucket| bounded(bucket.count));
     }
     forensics
+}
+
+/// A count that can be added to for ever.
+fn bounded(count: u64) -> u64 {
+    count.min(COUNT_MOST)
 }
 
 /// The permille that [`percent`] writes as this.

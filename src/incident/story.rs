@@ -83,7 +83,13 @@ impl Story {
         let unit = first_unit(verdict);
         let context = detector.context(unit);
         let naming = Naming::new(&opening, detector, &context);
-        let account = Account::new(&opening, naming.current(), detector, settings.seed);
+        let account = Account::new(
+            &opening,
+            onset.at,
+            naming.current(),
+            detector,
+            settings.seed,
+        );
         let normal = detector.normal();
         let mut story = Self {
             incident: Incident {
@@ -173,7 +179,7 @@ impl Story {
                 .map_or(Unit::Packets, |fired| fired.id.unit()),
             campaigns: is_campaign.then_some(campaign).into_iter().collect(),
             newest,
-            clear_since: standing.is_clear.then_some(incident.last_above_at),
+            clear_since: standing.clear_since,
             reported_at: standing.seen_until,
             changed_at: None,
             reported: Reported::default(),
@@ -281,9 +287,14 @@ impl Story {
         if !paused || !self.is_near(verdict) {
             return None;
         }
-        self.incident.pulses += 1;
+        self.count_pulse();
         let back_at = verdict.window.start();
         Some(back_at.millis_since(self.incident.last_above_at))
+    }
+
+    /// It came back after a pause worth the name.
+    pub(super) const fn count_pulse(&mut self) {
+        self.incident.pulses = self.incident.pulses.saturating_add(1);
     }
 
     /// Takes in a window.

@@ -10,7 +10,7 @@ use ftagent::clock::Timestamp;
 use ftagent::count::{self, Meter, TrafficSecond, WINDOW_NANOS, Window, WindowIndex};
 use ftagent::detect::limits::{SetBy, SetLimit};
 use ftagent::engine::{self, Engine};
-use ftagent::incident::{Change, Event, Incident};
+use ftagent::incident::{Change, Event, Incident, Report};
 
 /// The protected host, an address for documentation (RFC 5737).
 const HOST: [u8; 4] = [192, 0, 2, 1];
@@ -380,6 +380,20 @@ impl Play {
 /// What the interface counts and capture shows of a window; may take away what was captured.
 pub(crate) type Tap = Box<dyn FnMut(u64, &mut Window) -> Option<NicReading>>;
 
+/// The agent ends and another one begins, with what was told last and what was learned.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Restart {
+    /// Before which window the first one ends.
+    pub(crate) window: u64,
+    /// So many windows are judged by nobody.
+    pub(crate) down_windows: u64,
+    /// Whether it was told to stop, or killed.
+    pub(crate) orderly: bool,
+}
+
+/// What is done to the engine before one window.
+pub(crate) type Hook = Box<dyn FnMut(&mut Engine)>;
+
 /// Floods, limits, and what is known before.
 pub(crate) struct Scene {
     pub(crate) settings: engine::Settings,
@@ -390,6 +404,9 @@ pub(crate) struct Scene {
     pub(crate) skip: Option<(u64, u64)>,
     /// So many seconds only teach what is normal.
     pub(crate) warm_seconds: u64,
+    /// In the order of their windows.
+    pub(crate) restarts: Vec<Restart>,
+    hooks: Vec<(u64, Hook)>,
 }
 
 impl Scene {
@@ -402,7 +419,34 @@ impl Scene {
             tap: None,
             skip: None,
             warm_seconds: 0,
+            restarts: Vec::new(),
+            hooks: Vec::new(),
         }
+    }
+
+    /// The agent is killed at `millis`, and another one starts so many milliseconds later.
+    pub(crate) fn crash(self, millis: u64, down_millis: u64) -> Self {
+        self.restart(millis, down_millis, false)
+    }
+
+    /// The agent is stopped at `millis`, and started again so many milliseconds later.
+    pub(crate) fn stop(self, millis: u64, down_millis: u64) -> Self {
+        self.restart(millis, down_millis, true)
+    }
+
+    fn restart(mut self, millis: u64, down_millis: u64, orderly: bool) -> Self {
+        self.restarts.push(Restart {
+            window: millis / 50,
+            down_windows: down_millis / 50,
+            orderly,
+        });
+        self
+    }
+
+    /// Does something to the engine between two windows.
+    pub(crate) fn hook(mut self, millis: u64, hook: impl FnMut(&mut Engine) + 'static) -> Self {
+        self.hooks.push((millis / 50, Box::new(hook)));
+        self
     }
 
     pub(crate) fn limit_pps(mut self, value: u64) -> Self {
@@ -477,8 +521,11 @@ struct Stage {
     meter: Meter,
     spare: Option<Box<Window>>,
     engine: Engine,
+    settings: engine::Settings,
     seed: u64,
     warm_windows: u64,
+    /// Nobody judges before this one.
+    up_from_window: u64,
 }
 
 impl Stage {
@@ -494,7 +541,26 @@ impl Stage {
             spare: None,
             warm_windows: scene.warm_seconds * 20,
             engine: Engine::new(scene.settings.clone(), None),
+            settings: scene.settings.clone(),
+            up_from_window: 0,
         }
+    }
+
+    /// Ends the engine and begins another one with what a state directory would hold: the last report as JSON.
+    fn restart(&mut self, restart: Restart, play: &mut Play) {
+        if restart.orderly {
+            let outcome = self.engine.suspend();
+            play.take(outcome, self.meter.open().start());
+        }
+        let baseline = self.engine.detector().baseline().clone();
+        self.engine = Engine::new(self.settings.clone(), Some(baseline));
+        if let Some(told) = play.told.last() {
+            let stored = serde_json::to_string(&Report::of(told.incident()));
+            let stored = stored.expect("a report can be written");
+            let found: Report = serde_json::from_str(&stored).expect("and read");
+            assert!(self.engine.resume(&found), "{stored}");
+        }
+        self.up_from_window = restart.window + restart.down_windows;
     }
 
     fn play(
@@ -524,6 +590,13 @@ impl Stage {
             }
             if skipped.is_some_and(|(after, _)| number > after) {
                 continue;
+            }
+            if let Some(restart) = scene.restarts.iter().find(|of| of.window == number) {
+                self.restart(*restart, play);
+            }
+            let due = |(window, _): &&mut (u64, Hook)| *window == number;
+            for (_, hook) in scene.hooks.iter_mut().filter(due) {
+                hook(&mut self.engine);
             }
             let steps = skipped.map_or(1, |(_, windows)| windows);
             self.fill(&mut senders, end);
@@ -564,7 +637,9 @@ impl Stage {
         let mut window = self.meter.close(next, spare);
         let nic = tap.and_then(|tap| tap(number, &mut window));
         let end = window.index.end();
-        let outcome = if number < self.warm_windows {
+        let outcome = if number < self.up_from_window {
+            engine::Outcome::default()
+        } else if number < self.warm_windows {
             self.engine.learn_only(&window, end)
         } else {
             self.engine.step(&window, nic, end)
