@@ -3,7 +3,8 @@
 # nothing is missing.
 #
 #   scripts/setup.sh build        compiler and headers, to build and run
-#   scripts/setup.sh test         traffic generators and servers that the tests drive the agent with
+#   scripts/setup.sh test         traffic generators and servers that the tests drive the agent with, and a validating
+#                                 server for the platform's contract (into the target folder, not into the system)
 #   scripts/setup.sh lint         rustfmt and clippy
 #   scripts/setup.sh fuzz         what the fuzzer's own library is compiled with
 #
@@ -13,6 +14,8 @@ set -euo pipefail
 
 readonly MIN_RUST=1.88
 readonly POLICY=/usr/sbin/policy-rc.d
+# The newest that runs on the Node.js of Debian 12; its successors want one of version 24.
+readonly PRISM=5.14.2
 
 # What each group needs: the package, and what proves that it is there. A path stands for itself, a bare word for a
 # command.
@@ -34,6 +37,8 @@ readonly TEST=(
     "knot knotd"
     "netsniff-ng trafgen"
     "nginx-light nginx"
+    "nodejs node"
+    "npm npm"
     "procps sysctl"
     "tcpdump tcpdump"
     "tcpreplay tcpreplay"
@@ -52,11 +57,11 @@ main() {
         install_packages "${@:2}"
         return
     fi
-    local group missing=()
+    local group missing=() tools=()
     for group in "$@"; do
         case $group in
             build) require_rust && add_missing "${BUILD[@]}" ;;
-            test) add_missing "${TEST[@]}" ;;
+            test) add_missing "${TEST[@]}" && tools+=(prism) ;;
             lint) require_lints ;;
             fuzz) add_missing "${FUZZ[@]}" ;;
             *) fail "unknown group '$group' (expected build, test, lint or fuzz)" ;;
@@ -64,6 +69,9 @@ main() {
     done
     if ((${#missing[@]} > 0)); then
         install_packages "${missing[@]}"
+    fi
+    if ((${#tools[@]} > 0)); then
+        require_prism
     fi
 }
 
@@ -102,13 +110,33 @@ require_lints() {
     done
 }
 
+# The validating server belongs to the tests of this checkout: it goes where cargo puts what it builds. Without network
+# its tests are skipped, unless nothing may be.
+require_prism() {
+    local target=${CARGO_TARGET_DIR:-$(dirname "${BASH_SOURCE[0]}")/../target}
+    local folder=$target/tools/prism said
+    if grep -qs "\"version\": \"$PRISM\"" "$folder/node_modules/@stoplight/prism-cli/package.json"; then
+        return
+    fi
+    echo "setup: installing @stoplight/prism-cli $PRISM into $folder"
+    mkdir -p "$folder"
+    said=$(npm install --prefix "$folder" --no-audit --no-fund --no-update-notifier --loglevel=error \
+        "@stoplight/prism-cli@$PRISM" 2>&1) && return
+    if [[ -n ${FTAGENT_REQUIRE_LIVE-} ]]; then
+        echo "$said" >&2
+        fail "@stoplight/prism-cli $PRISM cannot be installed"
+    fi
+    echo "setup: @stoplight/prism-cli $PRISM cannot be installed; the tests that need it will be skipped" >&2
+}
+
 install_packages() {
     command -v apt-get >/dev/null ||
         fail "missing: $*; these are Debian's package names, install what your distribution calls them"
     if (($(id -u) != 0)); then
         command -v sudo >/dev/null || fail "missing: $*; run as root: apt-get install $*"
         echo "setup: installing $* (with sudo)"
-        exec sudo -- "${BASH_SOURCE[0]}" packages "$@"
+        sudo -- "${BASH_SOURCE[0]}" packages "$@"
+        return
     fi
     echo "setup: installing $*"
     forbid_service_starts

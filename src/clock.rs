@@ -1,11 +1,12 @@
 //! What time it is, and how it is written.
 //!
-//! [`Timestamp`] is a plain value that every room may carry. The two functions at the end are the only places in the
+//! [`Timestamp`] is a plain value that every room may carry. The three functions at the end are the only places in the
 //! program that ask the operating system for the time; pure rooms receive time with the packets.
 
 use std::fmt;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use rustix::time::{ClockId, clock_gettime};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -66,6 +67,20 @@ impl Timestamp {
     pub const fn plus_nanos(self, nanos: u64) -> Self {
         Self(self.0.saturating_add(nanos))
     }
+
+    /// This time, moved by `nanos`.
+    #[must_use]
+    pub const fn moved_by(self, nanos: i64) -> Self {
+        Self(self.0.saturating_add_signed(nanos))
+    }
+
+    /// Nanoseconds by which this time lies ahead of `other`; negative when it lies behind.
+    #[must_use]
+    pub fn nanos_ahead_of(self, other: Self) -> i64 {
+        let ahead = i64::try_from(self.nanos_since(other)).unwrap_or(i64::MAX);
+        let behind = i64::try_from(other.nanos_since(self)).unwrap_or(i64::MAX);
+        ahead - behind
+    }
 }
 
 impl fmt::Display for Timestamp {
@@ -109,6 +124,16 @@ pub fn monotonic() -> Instant {
     Instant::now()
 }
 
+/// How long ago the host booted. It never steps, and unlike [`monotonic`] it goes on while the host is suspended.
+#[must_use]
+pub fn since_boot() -> Duration {
+    let passed = clock_gettime(ClockId::Boottime);
+    Duration::new(
+        u64::try_from(passed.tv_sec).unwrap_or(0),
+        u32::try_from(passed.tv_nsec).unwrap_or(0),
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,5 +161,25 @@ mod tests {
         let (early, late) = (Timestamp::from_seconds(1), Timestamp::from_seconds(3));
         assert_eq!(late.millis_since(early), 2_000);
         assert_eq!(early.millis_since(late), 0);
+        assert_eq!(early.nanos_ahead_of(late), -2_000_000_000);
+        let (first, last) = (Timestamp::default(), Timestamp::from_nanos(u64::MAX));
+        assert_eq!(last.nanos_ahead_of(first), i64::MAX);
+        assert_eq!(first.nanos_ahead_of(last), -i64::MAX);
+        assert_eq!(first.moved_by(-1), first);
+        assert_eq!(last.moved_by(1), last);
+    }
+
+    #[test]
+    fn moving_a_time_by_its_distance_gives_the_other() {
+        let (early, late) = (Timestamp::from_seconds(7), Timestamp::from_seconds(4_000));
+        assert_eq!(late.moved_by(early.nanos_ahead_of(late)), early);
+        assert_eq!(early.moved_by(late.nanos_ahead_of(early)), late);
+    }
+
+    #[test]
+    fn the_time_since_boot_goes_on() {
+        let before = since_boot();
+        assert!(before > Duration::ZERO);
+        assert!(since_boot() >= before);
     }
 }

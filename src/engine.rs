@@ -69,6 +69,11 @@ pub struct Engine {
     seconds: SecondMeter,
     /// The worst judgement of a window of the running second.
     worst: Judgement,
+    /// Whether all windows of the running second were watched, and whether the next one is.
+    watched: bool,
+    next_is_watched: bool,
+    /// How far UTC seconds lie ahead of the windows' seconds.
+    utc_ahead_seconds: i64,
     now: Timestamp,
     /// Sources of the last second.
     sources: Distinct,
@@ -84,6 +89,9 @@ impl Engine {
             lifecycle: Lifecycle::new(settings.incident),
             seconds: SecondMeter::new(),
             worst: Judgement::Quiet,
+            watched: true,
+            next_is_watched: true,
+            utc_ahead_seconds: 0,
             now: Timestamp::default(),
             sources: Distinct::default(),
             silent_seconds: 0,
@@ -142,6 +150,31 @@ impl Engine {
             events: Vec::new(),
             second,
         }
+    }
+
+    /// The window that comes next is not watched on every interface: it is judged as it is, and its second teaches
+    /// nothing, as if it were missing.
+    pub const fn not_watched(&mut self) {
+        self.next_is_watched = false;
+    }
+
+    /// Windows are missing before the next one: neither the second that was running nor the one that begins now is whole,
+    /// and neither teaches anything.
+    pub const fn gap(&mut self) {
+        self.watched = false;
+        self.next_is_watched = false;
+    }
+
+    /// The host has booted or an interface came up: what is seen in the next seconds is not usual.
+    pub const fn link_came_up(&mut self) {
+        self.detector.link_came_up();
+    }
+
+    /// UTC was set by so many seconds against the time of the windows, which goes on as if nothing had happened. Only
+    /// what is learned by the hour of the day follows.
+    pub fn clock_set(&mut self, by_seconds: i64) {
+        self.utc_ahead_seconds = self.utc_ahead_seconds.saturating_add(by_seconds);
+        self.detector.clock_set(by_seconds);
     }
 
     /// There will be no more windows, ever: gives the running second, and resolves what is open. This is the end of a
@@ -232,21 +265,30 @@ impl Engine {
         let second = self
             .seconds
             .add(window, judged.count, judged.from_interface, recall);
+        let is_watched = std::mem::replace(&mut self.next_is_watched, true);
         let Some(ended) = &second else {
             self.worst = self.worst.max(judgement);
+            self.watched &= is_watched;
             return None;
         };
         // After a gap it is the second before that ended; this window then is the first of another.
         let is_its_last = ended.start == window.index.second_start();
-        let (worst, rest) = if is_its_last {
-            (self.worst.max(judgement), Judgement::Quiet)
+        let (worst, watched) = if is_its_last {
+            (self.worst.max(judgement), self.watched && is_watched)
         } else {
-            (self.worst, judgement)
+            (self.worst, self.watched)
         };
-        self.worst = rest;
-        let values = SecondValues::from(ended);
-        self.detector
-            .learn(ended.start.as_seconds(), &values, worst);
+        (self.worst, self.watched) = if is_its_last {
+            (Judgement::Quiet, true)
+        } else {
+            (judgement, is_watched)
+        };
+        // Hostile seconds are never learned, and must be known to be hostile.
+        if watched || worst == Judgement::Hostile {
+            let start = ended.start.as_seconds();
+            let utc = start.saturating_add_signed(self.utc_ahead_seconds);
+            self.detector.learn(utc, &SecondValues::from(ended), worst);
+        }
         second
     }
 

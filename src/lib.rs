@@ -14,6 +14,8 @@
 //! | [`engine`] | the pure part as one value | [`Outcome`](engine::Outcome) |
 //! | [`ledger`] | what must survive a crash? | files in a state directory |
 //! | [`uplink`] | what does the platform hear, and what does it want? | requests, [`PlatformValues`](uplink::PlatformValues) |
+//! | [`demo`] | what can it be tried with? | [`Platform`](demo::platform::Platform) |
+//! | [`config`] | what does the operator want? | [`Config`](config::Config) |
 //! | [`agent`] | who runs what, on which thread? | [`replay`](agent::replay()), [`Live`](agent::Live) |
 //! | [`cli`] | what do people and scripts see? | lines and exit codes |
 //!
@@ -49,6 +51,10 @@ pub mod engine;
 pub mod ledger;
 
 pub mod uplink;
+
+pub mod demo;
+
+pub mod config;
 
 pub mod agent;
 

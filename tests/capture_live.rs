@@ -1,6 +1,6 @@
 //! Live capture and interface counters against a real kernel: every test makes two network namespaces with one veth
 //! pair between them, injects frames at one end and watches the other. Needs root and iproute2; says so and passes
-//! without them.
+//! without them, except where live tests are required (`CI` or `FTAGENT_REQUIRE_LIVE` is set): there it fails.
 
 #![expect(
     clippy::print_stderr,
@@ -13,6 +13,7 @@
 )]
 
 use std::fs::File;
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -21,7 +22,8 @@ use std::time::{Duration, Instant};
 
 use ftagent::capture::counter::{NicQuality, Pushed, WatchedCounter, WindowCounter};
 use ftagent::capture::live::{LiveSource, Settings};
-use ftagent::capture::nic::{self, CounterSource, Interface, LinkCounters};
+use ftagent::capture::nic::{self, Changes, CounterSource, Interface, LinkCounters};
+use ftagent::capture::sockets::ConnectionCounter;
 use ftagent::capture::{Capture, CaptureError, LinkType, PacketSource};
 use ftagent::clock;
 use rustix::thread::{
@@ -44,14 +46,16 @@ const RECEIVING: &str = "recv0";
 impl Rig {
     /// `None`, after saying why, where namespaces cannot be made.
     fn new() -> Option<Self> {
+        Self::build().map_err(|reason| skip(&reason)).ok()
+    }
+
+    fn build() -> Result<Self, String> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         if !rustix::process::geteuid().is_root() {
-            eprintln!("skipped: needs root to make network namespaces");
-            return None;
+            return Err("needs root to make network namespaces".to_owned());
         }
         if Command::new("ip").arg("-Version").output().is_err() {
-            eprintln!("skipped: needs `ip` from iproute2");
-            return None;
+            return Err("needs `ip` from iproute2".to_owned());
         }
         let tag = format!(
             "ftlive-{}-{}",
@@ -62,9 +66,13 @@ impl Rig {
             sender: format!("{tag}-a"),
             receiver: format!("{tag}-b"),
         };
-        if !ip(&format!("netns add {}", rig.sender)).status.success() {
-            eprintln!("skipped: may not make network namespaces here");
-            return None;
+        let made = ip(&format!("netns add {}", rig.sender));
+        if !made.status.success() {
+            let why = String::from_utf8_lossy(&made.stderr);
+            return Err(format!(
+                "may not make network namespaces here: {}",
+                why.trim()
+            ));
         }
         must(&format!("netns add {}", rig.receiver));
         let Self { sender, receiver } = &rig;
@@ -77,7 +85,7 @@ impl Rig {
                 "-n {namespace} link set dev {link} addrgenmode none up"
             ));
         }
-        Some(rig)
+        Ok(rig)
     }
 
     /// Runs `work` on a thread inside the receiving namespace.
@@ -106,6 +114,15 @@ impl Drop for Rig {
             ip(&format!("netns delete {namespace}"));
         }
     }
+}
+
+/// Says why a test is skipped; where live tests are required a skipped one is a lost one.
+fn skip(reason: &str) {
+    let required = ["CI", "FTAGENT_REQUIRE_LIVE"]
+        .iter()
+        .any(|name| std::env::var_os(name).is_some());
+    assert!(!required, "live tests are required here, but {reason}");
+    eprintln!("skipped: {reason}");
 }
 
 fn ip(arguments: &str) -> Output {
@@ -705,9 +722,7 @@ fn windows_read_from_live_counters_add_up_to_what_was_sent() {
                     let counters = nic.read().unwrap()[0].unwrap();
                     pushed = windows.push(0, Some(counters.reading(before, nanos_since(origin))));
                 }
-                let reading = windows.window(end_nanos, &[0]);
-                let late = windows.take_late().map(|late| late.reading);
-                for reading in late.into_iter().chain(reading) {
+                if let Some(reading) = windows.window(end_nanos, &[]) {
                     packets += reading.packets;
                     bytes += reading.bytes;
                     with_traffic += u32::from(reading.packets > 0);
@@ -795,5 +810,126 @@ fn a_link_created_anew_begins_a_new_count() {
             Pushed::Restarted
         );
         assert_eq!(counter.window(55, 0), None);
+    });
+}
+
+#[test]
+fn changes_of_interfaces_and_addresses_are_told_and_nothing_else_is() {
+    let Some(rig) = Rig::new() else { return };
+    rig.receive(|| {
+        let changes = Changes::open().unwrap();
+        thread::sleep(Duration::from_millis(200));
+        let _ = changes.take();
+        rig.send(100, 60);
+        assert!(!changes.take(), "packets are no change");
+        for change in [
+            format!("link set dev {RECEIVING} mtu 1400"),
+            format!("address add 198.51.100.7/24 dev {RECEIVING}"),
+            format!("address add 2001:db8::7/64 dev {RECEIVING} nodad"),
+            format!("link set dev {RECEIVING} down"),
+            "link add other0 type veth peer name other1".to_owned(),
+            "link delete other0".to_owned(),
+        ] {
+            must(&format!("-n {} {change}", rig.receiver));
+            assert!(changes.take(), "{change}");
+        }
+        thread::sleep(Duration::from_millis(200));
+        let _ = changes.take();
+        assert!(!changes.take());
+    });
+}
+
+#[test]
+fn more_changes_than_are_read_are_a_change_and_do_not_hang() {
+    let Some(rig) = Rig::new() else { return };
+    rig.receive(|| {
+        let changes = Changes::open().unwrap();
+        for mtu in 0..400 {
+            must(&format!(
+                "-n {} link set dev {RECEIVING} mtu {}",
+                rig.receiver,
+                1_400 + mtu % 2
+            ));
+        }
+        assert!(changes.take());
+        assert!(!changes.take());
+    });
+}
+
+#[test]
+fn connections_are_counted_exactly_by_a_user_without_rights_and_only_in_its_own_namespace() {
+    let Some(rig) = Rig::new() else { return };
+    must(&format!("-n {} link set dev lo up", rig.receiver));
+    rig.receive(|| {
+        let mut mine = capabilities(None).unwrap();
+        mine.effective = CapabilitySet::empty();
+        set_capabilities(None, mine).unwrap();
+        let mut counter = ConnectionCounter::new();
+        assert_eq!(counter.established().unwrap(), 0);
+        let mut open = Vec::new();
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let listener = TcpListener::bind(address).unwrap();
+            for _ in 0..25 {
+                open.push(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+                open.push(listener.accept().unwrap().0);
+            }
+        }
+        assert_eq!(counter.established().unwrap(), 100);
+        // A connection of an IPv4 client to a dual-stack server is one of each family, and counts once at each end.
+        let both = TcpListener::bind("[::]:0").unwrap();
+        let port = both.local_addr().unwrap().port();
+        open.push(TcpStream::connect(("127.0.0.1", port)).unwrap());
+        open.push(both.accept().unwrap().0);
+        assert_eq!(counter.established().unwrap(), 102);
+        drop(open);
+        assert_eq!(counter.established().unwrap(), 0);
+    });
+}
+
+#[test]
+fn a_capture_stays_with_its_interface_when_that_is_renamed() {
+    let Some(rig) = Rig::new() else { return };
+    rig.receive(|| {
+        let mut source = LiveSource::open(&Settings::new(RECEIVING)).unwrap();
+        for change in [
+            format!("link set dev {RECEIVING} down"),
+            format!("link set dev {RECEIVING} name wan0"),
+            "link set dev wan0 up".to_owned(),
+        ] {
+            must(&format!("-n {} {change}", rig.receiver));
+        }
+        rig.send(50, 60);
+        assert_eq!(read_frames(&mut source, 50, |_| {}), 50);
+    });
+}
+
+#[test]
+fn an_interface_made_anew_under_the_same_name_and_number_is_not_mistaken_for_the_old_one() {
+    let Some(rig) = Rig::new() else { return };
+    rig.receive(|| {
+        let mut source = LiveSource::open(&Settings::new(RECEIVING)).unwrap();
+        let index = source.interface().index;
+        must(&format!("-n {} link delete {RECEIVING}", rig.receiver));
+        must(&format!(
+            "-n {} link add {RECEIVING} index {index} type veth peer name {SENDING} netns {}",
+            rig.receiver, rig.sender
+        ));
+        must(&format!("-n {} link set dev {RECEIVING} up", rig.receiver));
+        must(&format!("-n {} link set dev {SENDING} up", rig.sender));
+        let deadline = clock::monotonic() + PATIENCE;
+        let error = loop {
+            match source.next() {
+                Ok(_) => assert!(
+                    clock::monotonic() < deadline,
+                    "it was taken for the old one"
+                ),
+                Err(error) => break error,
+            }
+        };
+        eprintln!("said: {error}");
+        drop(source);
+        let mut source = LiveSource::open(&Settings::new(RECEIVING)).unwrap();
+        rig.send(50, 60);
+        assert_eq!(read_frames(&mut source, 50, |_| {}), 50);
     });
 }

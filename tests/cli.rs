@@ -465,11 +465,12 @@ const MOST_COLUMNS: usize = 100;
 
 #[test]
 fn help_names_and_explains_every_option_and_fits_a_screen() {
-    let commands: [(&[&str], &[&str]); 3] = [
+    let commands: [(&[&str], &[&str]); 6] = [
         (&[], &["--help", "--version"]),
         (
             &["run"],
             &[
+                "--config",
                 "--interface",
                 "--local",
                 "--threshold-pps",
@@ -493,6 +494,9 @@ fn help_names_and_explains_every_option_and_fits_a_screen() {
                 "--help",
             ],
         ),
+        (&["check"], &["--config", "--online", "--help"]),
+        (&["config"], &["--help"]),
+        (&["config", "show"], &["--config", "--json", "--help"]),
     ];
     for (command, options) in commands {
         for columns in ["200", "100", "80"] {

@@ -16,8 +16,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
-use super::nic::{self, Interface, NicError};
-use super::{Capture, CaptureError, Frame, LinkType, PacketSource};
+use super::nic::{self, Interface};
+use super::{Capture, CaptureError, Frame, LinkType, NetlinkError, PacketSource};
 use crate::clock::Timestamp;
 
 /// What to capture and with which buffers.
@@ -79,7 +79,8 @@ pub struct Loss {
 /// [`Capture::Idle`], every frame older than that was handed out.
 ///
 /// An interface that goes down is silent until it comes up again; one that is removed ends the capture with
-/// [`CaptureError::InterfaceLost`].
+/// [`CaptureError::InterfaceLost`], even if another of its name takes its place. The capture is of an interface, not of a
+/// name: one that is renamed stays captured.
 pub struct LiveSource {
     handle: pcap::Capture<Active>,
     interface: Interface,
@@ -294,19 +295,12 @@ impl Trouble {
 }
 
 fn find(name: &str) -> Result<Interface, CaptureError> {
-    let all = nic::interfaces().map_err(|error: NicError| CaptureError::Live {
+    let all = nic::interfaces().map_err(|error: NetlinkError| CaptureError::Live {
         name: name.to_owned(),
         action: error.action,
         reason: error.source.to_string(),
     })?;
-    let known = |interface: &&Interface| {
-        interface.name == name
-            || interface
-                .alternative_names
-                .iter()
-                .any(|other| other == name)
-    };
-    if let Some(interface) = all.iter().find(known) {
+    if let Some(interface) = all.iter().find(|interface| interface.answers_to(name)) {
         return Ok(interface.clone());
     }
     let mut available: Vec<String> = all.into_iter().map(|interface| interface.name).collect();

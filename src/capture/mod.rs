@@ -2,16 +2,21 @@
 //!
 //! A [`PacketSource`] hands out one borrowed [`Frame`] at a time: [`live`] from an interface, [`replay`] from a file.
 //! Everything behind this trait is the same for both. This is the only room that knows libpcap and the kernel's
-//! interface tables; it runs on the capture threads (frames) and on the detector's thread (interface counters).
+//! interface tables; it runs on the capture threads (frames), on the detector's thread (interface counters) and on the
+//! thread that looks after the host (interfaces, addresses, connections).
 
 pub mod counter;
 pub mod live;
+mod netlink;
 pub mod nic;
 pub mod replay;
+pub mod sockets;
 
 use std::path::PathBuf;
 
 use crate::clock::Timestamp;
+
+pub use netlink::NetlinkError;
 
 /// How the bytes of a frame begin. Anything that [`classify`](crate::classify) cannot take apart is
 /// [`Unsupported`](LinkType::Unsupported).

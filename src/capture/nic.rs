@@ -1,19 +1,19 @@
 //! What the kernel says about interfaces: which there are, how they stand on each other, their addresses, their counters.
 //!
-//! One rtnetlink socket each for the questions asked at start-up ([`interfaces`], [`addresses`],
-//! [`default_route_interface`]; any thread) and for [`CounterSource`], which the detector's thread reads twenty times a
-//! second and which therefore keeps its socket and buffers. Answers are about the network namespace of the thread that
-//! asks. No privilege is needed. This file must never change anything in the kernel, and never judge traffic.
+//! One rtnetlink socket each for the questions asked when something changed ([`interfaces`], [`addresses`],
+//! [`default_route_interface`]; any thread), for [`Changes`], which says when, and for [`CounterSource`], which the
+//! detector's thread reads twenty times a second and which therefore keeps its socket and buffers. Answers are about the
+//! network namespace of the thread that asks. No privilege is needed. This file must never change anything in the
+//! kernel, and never judge traffic.
 
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::OwnedFd;
-use std::time::Duration;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
 
 use netlink_packet_core::{
-    ErrorBuffer, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR,
-    NetlinkBuffer, NetlinkHeader, NetlinkMessage, NetlinkPayload, NlaBuffer, NlasIterator,
-    Parseable, ParseableParametrized,
+    NLM_F_REQUEST, NLMSG_ERROR, NetlinkBuffer, NlaBuffer, NlasIterator, Parseable,
+    ParseableParametrized,
 };
 use netlink_packet_route::address::{AddressAttribute, AddressHeader, AddressMessage};
 use netlink_packet_route::link::{
@@ -26,13 +26,11 @@ use netlink_packet_route::route::{
 };
 use netlink_packet_route::stats::{StatsAttribute, StatsFilterMask, StatsMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
-use rustix::io::{Errno, retry_on_intr};
-use rustix::net::netlink::SocketAddrNetlink;
-use rustix::net::sockopt::{Timeout, set_socket_timeout};
-use rustix::net::{RecvFlags, SendFlags, SocketFlags, SocketType};
+use rustix::io::Errno;
 
 use super::CaptureError;
 use super::counter::CounterReading;
+use super::netlink::{Netlink, NetlinkError, Subscription, answer_code, answer_error, encode};
 
 /// Message types of `linux/rtnetlink.h` that the kernel answers with.
 const RTM_NEWLINK: u16 = 16;
@@ -46,28 +44,8 @@ const ADDRESS_HEADER_BYTES: usize = 8;
 const ROUTE_HEADER_BYTES: usize = 12;
 const STATS_HEADER_BYTES: usize = 12;
 
-/// Where an answer is put: the kernel fills a dump's datagrams up to 32 KiB when it is given as much room.
-const ANSWER_BYTES: usize = 32 * 1024;
-
-/// How long the kernel may take to answer. It answers within the call unless the interface tables are locked by a slow
-/// driver; a detector that waits longer is blind, one that gives up reads again in the next window.
-const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
-
-/// How often a dump is repeated that changes of the tables cut across, before its last answer is taken as it is.
-const DUMP_ATTEMPTS: u32 = 5;
-
 /// The table that `ip route` shows (`RT_TABLE_MAIN`).
 const MAIN_ROUTING_TABLE: u32 = 254;
-
-/// Why the kernel's interface tables could not be read.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot {action}: {source}")]
-pub struct NicError {
-    /// What was being done.
-    pub action: &'static str,
-    /// What the system says.
-    pub source: io::Error,
-}
 
 /// A network interface, as the kernel describes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -84,8 +62,11 @@ pub struct Interface {
     pub mtu_bytes: u32,
     /// Whether it is administratively up.
     pub up: bool,
-    /// Whether it is up and its link works (carrier, or the driver does not know).
+    /// Whether it is up and its link works (carrier, or the driver does not know), as the kernel has noted by now: it
+    /// takes its time, up to a second, while frames already come.
     pub running: bool,
+    /// Whether it is up and has a carrier at this moment, or the driver does not know.
+    pub carrier: bool,
     /// Whether it is a loopback interface.
     pub is_loopback: bool,
     /// The interface whose frames it is made of (a VLAN's or macvlan's parent), if that is in this namespace.
@@ -96,6 +77,14 @@ pub struct Interface {
     pub kind: Option<String>,
     /// The fixed far end of a tunnel.
     pub tunnel_peer: Option<IpAddr>,
+}
+
+impl Interface {
+    /// Whether `name` is its name or one of its alternative names.
+    #[must_use]
+    pub fn answers_to(&self, name: &str) -> bool {
+        self.name == name || self.alternative_names.iter().any(|other| other == name)
+    }
 }
 
 /// An address of this host.
@@ -147,16 +136,17 @@ impl LinkCounters {
 /// Reads the counters of some interfaces, over and over.
 #[derive(Debug)]
 pub struct CounterSource {
-    netlink: Rtnetlink,
+    netlink: Netlink,
     requests: Vec<StatsRequest>,
     /// All requests one behind the other, as they are sent.
     datagram: Vec<u8>,
     counters: Vec<Option<LinkCounters>>,
 }
 
-/// Where one interface's request stands in the datagram.
+/// One interface's request, and where it stands in the datagram: nowhere when there is no interface to ask for.
 #[derive(Debug)]
 struct StatsRequest {
+    interface: Option<u32>,
     from: usize,
     to: usize,
 }
@@ -167,31 +157,44 @@ impl CounterSource {
     /// # Errors
     ///
     /// When the kernel grants no rtnetlink socket.
-    pub fn open(interfaces: &[u32]) -> Result<Self, NicError> {
-        let netlink = Rtnetlink::open()?;
-        let mut requests = Vec::with_capacity(interfaces.len());
-        let mut datagram = Vec::new();
-        for &index in interfaces {
-            let mut message = StatsMessage::default();
-            message.header.ifindex = index;
-            message.header.filter_mask = StatsFilterMask::Link64;
-            let from = datagram.len();
-            datagram.extend(encode(
-                RouteNetlinkMessage::GetStats(message),
-                NLM_F_REQUEST,
-            ));
-            requests.push(StatsRequest {
-                from,
-                to: datagram.len(),
-            });
+    pub fn open(interfaces: &[u32]) -> Result<Self, NetlinkError> {
+        let requests = interfaces.iter().map(|&index| StatsRequest {
+            interface: Some(index),
+            from: 0,
+            to: 0,
+        });
+        let mut source = Self {
+            netlink: open()?,
+            requests: requests.collect(),
+            datagram: Vec::new(),
+            counters: vec![None; interfaces.len()],
+        };
+        source.write_datagram();
+        Ok(source)
+    }
+
+    /// From now on the `position`-th interface is the one with this number; `None` says that there is none, so that
+    /// nobody else's counters are read should its number be given to another.
+    pub fn replace(&mut self, position: usize, interface: Option<u32>) {
+        if let Some(request) = self.requests.get_mut(position) {
+            request.interface = interface;
+            self.write_datagram();
         }
-        let counters = vec![None; interfaces.len()];
-        Ok(Self {
-            netlink,
-            requests,
-            datagram,
-            counters,
-        })
+    }
+
+    fn write_datagram(&mut self) {
+        self.datagram.clear();
+        for request in &mut self.requests {
+            request.from = self.datagram.len();
+            if let Some(index) = request.interface {
+                let mut message = StatsMessage::default();
+                message.header.ifindex = index;
+                message.header.filter_mask = StatsFilterMask::Link64;
+                let message = RouteNetlinkMessage::GetStats(message);
+                self.datagram.extend(encode(message, NLM_F_REQUEST));
+            }
+            request.to = self.datagram.len();
+        }
     }
 
     /// The counters of all interfaces now, in the order they were opened in; `None` for one that is gone.
@@ -201,8 +204,8 @@ impl CounterSource {
     /// # Errors
     ///
     /// When the kernel does not answer; the next call may well succeed.
-    pub fn read(&mut self) -> Result<&[Option<LinkCounters>], NicError> {
-        self.ask_and_collect().map_err(|source| NicError {
+    pub fn read(&mut self) -> Result<&[Option<LinkCounters>], NetlinkError> {
+        self.ask_and_collect().map_err(|source| NetlinkError {
             action: "read the interface counters",
             source,
         })?;
@@ -210,19 +213,23 @@ impl CounterSource {
     }
 
     fn ask_and_collect(&mut self) -> io::Result<()> {
+        self.counters.fill(None);
         let count = u32::try_from(self.requests.len()).unwrap_or(u32::MAX);
-        if count == 0 {
-            return Ok(());
-        }
         let first = self.netlink.reserve_sequence(count);
+        let mut missing = 0u32;
         for (request, number) in self.requests.iter().zip(0u32..) {
+            if request.interface.is_none() {
+                continue;
+            }
+            missing += 1;
             if let Some(header) = self.datagram.get_mut(request.from..request.to) {
                 NetlinkBuffer::new(header).set_sequence_number(first.wrapping_add(number));
             }
         }
-        self.counters.fill(None);
+        if missing == 0 {
+            return Ok(());
+        }
         self.netlink.send(&self.datagram)?;
-        let mut missing = count;
         while missing > 0 {
             let counters = &mut self.counters;
             self.netlink.receive(|message| {
@@ -246,15 +253,53 @@ impl CounterSource {
     }
 }
 
+/// Tells when interfaces or addresses of this network namespace have changed.
+#[derive(Debug)]
+pub struct Changes(Subscription);
+
+/// `RTMGRP_LINK`, `RTMGRP_IPV4_IFADDR` and `RTMGRP_IPV6_IFADDR` of `linux/rtnetlink.h`.
+const CHANGE_GROUPS: u32 = 0x1 | 0x10 | 0x100;
+
+impl Changes {
+    /// Listens from now on.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel grants no rtnetlink socket.
+    pub fn open() -> Result<Self, NetlinkError> {
+        let action = "listen for changes of the interfaces";
+        Subscription::open(CHANGE_GROUPS)
+            .map(Self)
+            .map_err(|source| NetlinkError { action, source })
+    }
+
+    /// Whether something has changed since the last time it was asked. Does not wait; poll(2) says when to ask.
+    #[must_use]
+    pub fn take(&self) -> bool {
+        self.0.drain()
+    }
+}
+
+impl AsFd for Changes {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 /// All interfaces of this network namespace, by number.
 ///
 /// # Errors
 ///
 /// When the kernel does not answer.
-pub fn interfaces() -> Result<Vec<Interface>, NicError> {
+pub fn interfaces() -> Result<Vec<Interface>, NetlinkError> {
     let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
-    let mut found =
-        Rtnetlink::open()?.dump("list the interfaces", &request, RTM_NEWLINK, interface)?;
+    let mut found = dump(
+        &mut open()?,
+        "list the interfaces",
+        request,
+        RTM_NEWLINK,
+        interface,
+    )?;
     found.sort_by_key(|interface| interface.index);
     Ok(found)
 }
@@ -264,10 +309,15 @@ pub fn interfaces() -> Result<Vec<Interface>, NicError> {
 /// # Errors
 ///
 /// When the kernel does not answer.
-pub fn addresses() -> Result<Vec<LocalAddress>, NicError> {
+pub fn addresses() -> Result<Vec<LocalAddress>, NetlinkError> {
     let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
-    let mut found =
-        Rtnetlink::open()?.dump("list the addresses", &request, RTM_NEWADDR, local_address)?;
+    let mut found = dump(
+        &mut open()?,
+        "list the addresses",
+        request,
+        RTM_NEWADDR,
+        local_address,
+    )?;
     found.sort_unstable();
     Ok(found)
 }
@@ -277,14 +327,20 @@ pub fn addresses() -> Result<Vec<LocalAddress>, NicError> {
 /// # Errors
 ///
 /// When the kernel does not answer.
-pub fn default_route_interface() -> Result<Option<Interface>, NicError> {
-    let mut netlink = Rtnetlink::open()?;
+pub fn default_route_interface() -> Result<Option<Interface>, NetlinkError> {
+    let mut netlink = open()?;
     let mut chosen = None;
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
         let mut message = RouteMessage::default();
         message.header.address_family = family;
         let request = RouteNetlinkMessage::GetRoute(message);
-        let routes = netlink.dump("list the routes", &request, RTM_NEWROUTE, default_route)?;
+        let routes = dump(
+            &mut netlink,
+            "list the routes",
+            request,
+            RTM_NEWROUTE,
+            default_route,
+        )?;
         chosen = routes.into_iter().min().map(|route| route.interface);
         if chosen.is_some() {
             break;
@@ -294,6 +350,28 @@ pub fn default_route_interface() -> Result<Option<Interface>, NicError> {
     Ok(interfaces()?
         .into_iter()
         .find(|interface| interface.index == index))
+}
+
+/// Kinds of interface whose speed is that of the hardware below them. Other virtual ones report a number that means
+/// nothing: a veth says 10 Gbit/s.
+const KINDS_WITH_SPEED: [&str; 3] = ["bond", "team", "vlan"];
+
+/// Speed of an interface in bits/s, where its driver knows one.
+///
+/// Read from sysfs, which belongs to the network namespace of whoever mounted it, so it is believed only if it knows
+/// the interface by the same number.
+#[must_use]
+pub fn link_bps(interface: &Interface) -> Option<u64> {
+    let kind = interface.kind.as_deref();
+    if kind.is_some_and(|kind| !KINDS_WITH_SPEED.contains(&kind)) {
+        return None;
+    }
+    let folder = Path::new("/sys/class/net").join(&interface.name);
+    let read = |file: &str| std::fs::read_to_string(folder.join(file)).ok();
+    let index: u32 = read("ifindex")?.trim().parse().ok()?;
+    // Megabits; -1 where there is no link.
+    let megabits: u64 = read("speed")?.trim().parse().ok()?;
+    (index == interface.index && megabits > 0).then(|| megabits.saturating_mul(1_000_000))
 }
 
 /// Refuses interfaces that must not be watched: loopback, and any two of which one carries the other's frames (a VLAN
@@ -362,154 +440,29 @@ fn carriers(index: u32, all: &[Interface]) -> Vec<u32> {
     found
 }
 
+fn open() -> Result<Netlink, NetlinkError> {
+    Netlink::open(None).map_err(|source| NetlinkError {
+        action: "open an rtnetlink socket",
+        source,
+    })
+}
+
+fn dump<T>(
+    netlink: &mut Netlink,
+    action: &'static str,
+    request: RouteNetlinkMessage,
+    answer_type: u16,
+    parse: impl Fn(&[u8]) -> Option<T>,
+) -> Result<Vec<T>, NetlinkError> {
+    let found = netlink.dump(request, answer_type, parse);
+    found.map_err(|source| NetlinkError { action, source })
+}
+
 /// A default route, ordered by metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct DefaultRoute {
     metric: u32,
     interface: u32,
-}
-
-/// An rtnetlink socket and room for its answers.
-#[derive(Debug)]
-struct Rtnetlink {
-    socket: OwnedFd,
-    sequence: u32,
-    answer: Vec<u8>,
-}
-
-impl Rtnetlink {
-    fn open() -> Result<Self, NicError> {
-        let socket = connect_to_kernel().map_err(|errno| NicError {
-            action: "open an rtnetlink socket",
-            source: errno.into(),
-        })?;
-        Ok(Self {
-            socket,
-            sequence: 0,
-            answer: vec![0; ANSWER_BYTES],
-        })
-    }
-
-    /// Everything of one kind that the kernel has; what `parse` does not understand is left out.
-    fn dump<T>(
-        &mut self,
-        action: &'static str,
-        request: &RouteNetlinkMessage,
-        answer_type: u16,
-        parse: impl Fn(&[u8]) -> Option<T>,
-    ) -> Result<Vec<T>, NicError> {
-        let mut datagram = encode(request.clone(), NLM_F_REQUEST | NLM_F_DUMP);
-        let mut attempts = 0;
-        loop {
-            attempts += 1;
-            let sequence = self.reserve_sequence(1);
-            NetlinkBuffer::new(&mut datagram[..]).set_sequence_number(sequence);
-            let (found, consistent) = self
-                .send(&datagram)
-                .and_then(|()| self.collect(sequence, answer_type, &parse))
-                .map_err(|source| NicError { action, source })?;
-            if consistent || attempts >= DUMP_ATTEMPTS {
-                return Ok(found);
-            }
-        }
-    }
-
-    fn collect<T>(
-        &mut self,
-        sequence: u32,
-        answer_type: u16,
-        parse: impl Fn(&[u8]) -> Option<T>,
-    ) -> io::Result<(Vec<T>, bool)> {
-        let mut found = Vec::new();
-        let (mut consistent, mut done) = (true, false);
-        while !done {
-            self.receive(|message| {
-                if message.sequence_number() != sequence {
-                    return Ok(());
-                }
-                consistent &= message.flags() & NLM_F_DUMP_INTR == 0;
-                match message.message_type() {
-                    NLMSG_DONE => done = true,
-                    NLMSG_ERROR => return Err(answer_error(message.payload())),
-                    kind if kind == answer_type => found.extend(parse(message.payload())),
-                    _ => {}
-                }
-                Ok(())
-            })?;
-        }
-        Ok((found, consistent))
-    }
-
-    /// The first of `count` numbers by which answers are told from each other and from late ones.
-    fn reserve_sequence(&mut self, count: u32) -> u32 {
-        let first = self.sequence.wrapping_add(1);
-        self.sequence = self.sequence.wrapping_add(count);
-        first
-    }
-
-    fn send(&self, datagram: &[u8]) -> io::Result<()> {
-        retry_on_intr(|| rustix::net::send(&self.socket, datagram, SendFlags::empty()))?;
-        Ok(())
-    }
-
-    /// Waits for one datagram and hands over the messages in it.
-    fn receive(
-        &mut self,
-        mut each: impl FnMut(&NetlinkBuffer<&[u8]>) -> io::Result<()>,
-    ) -> io::Result<()> {
-        let Self { socket, answer, .. } = self;
-        let (taken, whole) =
-            retry_on_intr(|| rustix::net::recv(&*socket, &mut answer[..], RecvFlags::TRUNC))?;
-        if taken < whole {
-            // What was cut off is gone, and with it the end of the answer. There is room for it the next time.
-            answer.resize(whole.next_power_of_two(), 0);
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "the answer was longer than expected",
-            ));
-        }
-        let mut rest = answer.get(..taken).unwrap_or_default();
-        while let Ok(message) = NetlinkBuffer::new_checked(rest) {
-            each(&message)?;
-            // Messages begin at multiples of 4 bytes (NLMSG_ALIGNTO).
-            let length = usize::try_from(message.length()).unwrap_or(usize::MAX);
-            rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
-        }
-        Ok(())
-    }
-}
-
-fn connect_to_kernel() -> rustix::io::Result<OwnedFd> {
-    // Protocol 0 of the netlink family is NETLINK_ROUTE.
-    let family = rustix::net::AddressFamily::NETLINK;
-    let socket = rustix::net::socket_with(family, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
-    set_socket_timeout(&socket, Timeout::Recv, Some(ANSWER_TIMEOUT))?;
-    // Port 0 is the kernel.
-    rustix::net::connect(&socket, &SocketAddrNetlink::new(0, 0))?;
-    Ok(socket)
-}
-
-fn encode(message: RouteNetlinkMessage, flags: u16) -> Vec<u8> {
-    let mut header = NetlinkHeader::default();
-    header.flags = flags;
-    let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(message));
-    message.finalize();
-    let mut bytes = vec![0; message.buffer_len()];
-    message.serialize(&mut bytes);
-    bytes
-}
-
-/// The error number in an error message; `None` for one that says "no error".
-fn answer_code(payload: &[u8]) -> Option<Errno> {
-    let code = ErrorBuffer::new_checked(payload).ok()?.code()?;
-    Some(Errno::from_raw_os_error(code.get().saturating_neg()))
-}
-
-fn answer_error(payload: &[u8]) -> io::Error {
-    answer_code(payload).map_or_else(
-        || io::Error::from(io::ErrorKind::InvalidData),
-        io::Error::from,
-    )
 }
 
 /// The attributes behind a message's header. One that is damaged ends them.
@@ -548,6 +501,7 @@ fn interface(payload: &[u8]) -> Option<Interface> {
         index: header.index,
         up: header.flags.contains(LinkFlags::Up),
         running: header.flags.contains(LinkFlags::Up | LinkFlags::Running),
+        carrier: header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp),
         is_loopback: header.flags.contains(LinkFlags::Loopback),
         ..Interface::default()
     };
@@ -810,6 +764,40 @@ mod tests {
     }
 
     #[test]
+    fn a_place_in_a_source_can_be_emptied_and_given_to_another() {
+        let lo = interfaces()
+            .unwrap()
+            .into_iter()
+            .find(|interface| interface.is_loopback)
+            .unwrap();
+        let mut source = CounterSource::open(&[lo.index, lo.index]).unwrap();
+        assert!(matches!(source.read().unwrap(), [Some(_), Some(_)]));
+        source.replace(0, None);
+        assert!(matches!(source.read().unwrap(), [None, Some(_)]));
+        source.replace(1, None);
+        assert_eq!(source.read().unwrap(), [None, None]);
+        source.replace(0, Some(lo.index));
+        assert!(matches!(source.read().unwrap(), [Some(_), None]));
+        source.replace(7, Some(lo.index));
+        assert!(matches!(source.read().unwrap(), [Some(_), None]));
+    }
+
+    #[test]
+    fn only_hardware_and_what_stands_on_it_has_a_speed() {
+        let lo = interfaces()
+            .unwrap()
+            .into_iter()
+            .find(|interface| interface.is_loopback)
+            .unwrap();
+        assert_eq!(link_bps(&lo), None);
+        let veth = Interface {
+            kind: Some("veth".to_owned()),
+            ..lo
+        };
+        assert_eq!(link_bps(&veth), None);
+    }
+
+    #[test]
     fn an_answer_that_does_not_fit_is_an_error_once_and_fits_the_next_time() {
         let lo = interfaces()
             .unwrap()
@@ -817,7 +805,7 @@ mod tests {
             .find(|interface| interface.is_loopback)
             .unwrap();
         let mut source = CounterSource::open(&[lo.index]).unwrap();
-        source.netlink.answer.truncate(64);
+        source.netlink.shrink_answer(64);
         assert!(source.read().is_err());
         assert!(source.read().unwrap()[0].is_some());
     }
@@ -837,19 +825,14 @@ mod tests {
         assert!(source.read().unwrap()[0].is_some());
         // The stale answer is still first in line for the reading after, if it was mistaken for the last one.
         assert!(source.read().unwrap()[0].is_some());
-        let pending = rustix::net::recv(
-            &source.netlink.socket,
-            &mut [0u8; 64][..],
-            RecvFlags::DONTWAIT,
-        );
-        assert_eq!(pending.err(), Some(Errno::AGAIN));
+        assert!(source.netlink.has_nothing_to_read());
     }
 
     /// A link message as the kernel writes it, with some attributes.
     fn link_message() -> Vec<u8> {
         let mut message = LinkMessage::default();
         message.header.index = 9;
-        message.header.flags = LinkFlags::Up | LinkFlags::Running;
+        message.header.flags = LinkFlags::Up | LinkFlags::Running | LinkFlags::LowerUp;
         message.attributes = vec![
             LinkAttribute::IfName("gre7".to_owned()),
             LinkAttribute::Mtu(1_476),
@@ -877,7 +860,7 @@ mod tests {
             (None, Some(4), Some("gre"))
         );
         assert_eq!(tunnel.tunnel_peer, Some([198, 51, 100, 9].into()));
-        assert!(tunnel.up && tunnel.running);
+        assert!(tunnel.up && tunnel.running && tunnel.carrier);
     }
 
     #[test]

@@ -3,6 +3,9 @@
 //! The only room that prints. Arguments are checked here and become the rooms' settings; errors become one line on
 //! standard error and an exit code.
 
+mod check;
+mod config;
+mod demo;
 mod logging;
 mod outlet;
 mod output;
@@ -17,6 +20,7 @@ use clap::error::{ContextKind, ErrorKind};
 use clap::{Parser, Subcommand};
 
 use crate::capture::CaptureError;
+use crate::config::ConfigErrors;
 
 /// On-host DDoS detection: watches an interface or reads a capture, and explains what it finds.
 #[derive(Debug, Parser)]
@@ -32,6 +36,13 @@ enum Command {
     Run(run::RunArguments),
     /// Read a pcap or pcapng file and report the attacks in it, by the same rules
     Replay(replay::ReplayArguments),
+    /// Show in a minute what the agent does: a recorded attack and a platform, both inside this process
+    Demo(demo::DemoArguments),
+    /// Read the configuration and say everything that is wrong with it
+    Check(check::CheckArguments),
+    /// Look at the configuration
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
 }
 
 /// How a command ends. The numbers are part of the interface: scripts and the service manager read them.
@@ -41,9 +52,10 @@ enum Exit {
     Failed = 1,
     Usage = 2,
     NotPermitted = 77,
+    Configuration = 78,
 }
 
-/// Why a command failed: one line, and how to exit.
+/// Why a command failed: a line for each reason, and how to exit.
 #[derive(Debug)]
 struct Failure {
     message: String,
@@ -79,6 +91,20 @@ impl From<CaptureError> for Failure {
     }
 }
 
+impl From<ConfigErrors> for Failure {
+    fn from(errors: ConfigErrors) -> Self {
+        let exit = if errors.are_permissions() {
+            Exit::NotPermitted
+        } else {
+            Exit::Configuration
+        };
+        Self {
+            message: errors.to_string(),
+            exit,
+        }
+    }
+}
+
 /// Runs the command line given and says how to exit.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments = match Arguments::try_parse_from(arguments) {
@@ -88,11 +114,16 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let done = match arguments.command {
         Command::Run(run) => run.execute(),
         Command::Replay(replay) => replay.execute(),
+        Command::Demo(demo) => demo.execute(),
+        Command::Check(check) => check.execute(),
+        Command::Config(config) => config.execute(),
     };
     match done {
         Ok(()) => ExitCode::from(Exit::Fine as u8),
         Err(failure) => {
-            output::complain(&failure.message);
+            for line in failure.message.lines() {
+                output::complain(line);
+            }
             ExitCode::from(failure.exit as u8)
         }
     }

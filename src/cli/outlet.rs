@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::Failure;
 use super::output::{JsonLines, sentence};
-use crate::agent::Sink;
+use crate::agent::{Notice, Sink};
 use crate::clock::{self, Timestamp};
 use crate::engine::Outcome;
 use crate::incident::{Change, Event};
@@ -30,6 +30,8 @@ const CLOSING: Duration = Duration::from_secs(2);
 enum Line {
     /// Something happened to an incident.
     Event(Event),
+    /// Something happened to the agent.
+    Notice(Notice),
     /// So many outcomes were not written because the reader of `--events` is too slow.
     NotWritten(u64),
 }
@@ -97,6 +99,10 @@ impl Sink for Queues {
             }
         }
     }
+
+    fn notice(&mut self, notice: Notice) {
+        let _ = self.lines.try_send(Line::Notice(notice));
+    }
 }
 
 /// Whether the log is to say it: not that an incident goes on as it was.
@@ -116,6 +122,7 @@ fn log_lines(lines: &Receiver<Line>) {
     while let Ok(line) = lines.recv() {
         match line {
             Line::Event(event) => log::info!("{}", sentence(&event)),
+            Line::Notice(notice) => log::log!(notice.level(), "{notice}"),
             Line::NotWritten(outcomes) => log::error!(
                 "the reader of --events is too slow: {outcomes} outcomes were not written"
             ),

@@ -6,6 +6,7 @@ use std::path::Path;
 use ipnet::IpNet;
 use serde::Serialize;
 
+use super::Failure;
 use crate::agent::Summary;
 use crate::capture::CaptureError;
 use crate::classify::{TrafficClass, Undecodable};
@@ -16,12 +17,23 @@ use crate::incident::{Event, Explanation, Incident, Report};
 use crate::words::{Bits, Duration, Thousands};
 
 /// The version of every JSON object we print. It changes when a field goes or changes its meaning.
-const SCHEMA: u32 = 1;
+pub(super) const SCHEMA: u32 = 1;
 
 /// Says on standard error, in one line, what went wrong.
 #[expect(clippy::print_stderr, reason = "this is where errors are printed")]
 pub(super) fn complain(message: &str) {
     eprintln!("ftagent: {message}");
+}
+
+/// Prints a text that is complete. Whoever read our output and has seen enough is no reason to complain.
+pub(super) fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::failed(format!("standard output: {error}")))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 /// Where outcomes go.

@@ -3,24 +3,29 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::flag;
 
 use super::{Exit, Failure, logging, outlet, parse_threshold};
-use crate::agent::{Ended, Live, LiveError, LiveSettings};
+use crate::agent::{LiveError, Service, ServiceError, Signals};
 use crate::capture::nic::Interface;
-use crate::count;
-use crate::detect::limits::{Limit, Limits, SetBy, SetLimit};
-use crate::engine;
+use crate::config::{Config, Options, Sources};
+use crate::detect::limits::{Limit, Limits};
 use crate::words::{Bits, Thousands};
 
 /// Arguments of `ftagent run`.
 #[derive(Debug, clap::Args)]
 pub(super) struct RunArguments {
+    /// Read this configuration file instead of /etc/ftagent/ftagent.toml
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
     /// Interface to watch, more than once for several; without it, the one with the default route
     #[arg(long = "interface", value_name = "NAME")]
     interfaces: Vec<String>,
 
-    /// Work without a platform: the only way there is so far
+    /// Work without a platform, whatever credentials there are
     #[arg(long)]
     local: bool,
 
@@ -48,55 +53,61 @@ pub(super) struct RunArguments {
 impl RunArguments {
     pub(super) fn execute(self) -> Result<(), Failure> {
         logging::start();
-        let interrupted = Arc::new(AtomicBool::new(false));
-        for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
-            signal_hook::flag::register(signal, Arc::clone(&interrupted))
-                .map_err(|error| Failure::failed(format!("cannot wait for signals: {error}")))?;
-        }
-        let (sink, outlet) = outlet::open(self.events.as_deref(), self.seconds)?;
-        let live = Live::start(self.settings()?, sink).map_err(failure)?;
-        for notice in live.notices() {
+        let signals = listen()
+            .map_err(|error| Failure::failed(format!("cannot wait for signals: {error}")))?;
+        let config = Config::load(self.sources())?;
+        log::set_max_level(config.log_level());
+        for notice in config.notices() {
             log::warn!("{notice}");
         }
-        if !self.local {
+        let is_local = config.is_local();
+        let (sink, outlet) = outlet::open(self.events.as_deref(), self.seconds)?;
+        let service = Service::start(config, random_seed()?, sink).map_err(failure)?;
+        for notice in service.notices() {
+            log::warn!("{notice}");
+        }
+        if is_local && !self.local {
             log::info!("no platform is configured: working in local mode");
         }
-        log::info!("{}", greeting(live.watched(), live.limits()));
-        let ended = live.wait(&interrupted);
+        log::info!("{}", greeting(service.watched(), service.limits()));
+        service.run(&signals);
         // The detector has ended and let go of the queues.
         outlet.close();
-        match ended {
-            Ended::Stopped => {
-                log::info!("stopped");
-                Ok(())
-            }
-            Ended::Capture(error) => Err(error.into()),
-        }
+        log::info!("stopped");
+        Ok(())
     }
 
-    fn settings(&self) -> Result<LiveSettings, Failure> {
-        let set = |value: Option<u64>| {
-            value.map(|value| SetLimit {
-                value,
-                by: SetBy::Local,
-            })
-        };
-        let seed = random_seed()?;
-        let mut engine = engine::Settings::default();
-        engine.detect.limits.set_pps = set(self.threshold_pps);
-        engine.detect.limits.set_bps = set(self.threshold_bps);
-        engine.detect.seed = seed;
-        engine.incident.seed = seed;
-        Ok(LiveSettings {
-            interfaces: self.interfaces.clone(),
-            count: count::Settings {
-                seed,
-                ..count::Settings::default()
+    /// Where the configuration comes from, these arguments included.
+    fn sources(&self) -> Sources {
+        Sources {
+            file: self.config.clone(),
+            options: Options {
+                interfaces: self.interfaces.clone(),
+                pps_threshold: self.threshold_pps,
+                bps_threshold: self.threshold_bps,
+                state_dir: self.state_dir.clone(),
+                local: self.local,
             },
-            engine,
-            state_dir: self.state_dir.clone(),
-        })
+            ..Sources::of_this_host()
+        }
     }
+}
+
+/// Listens for signals: SIGTERM and SIGINT end the agent, the second of them at once; SIGHUP has it read its
+/// configuration again.
+fn listen() -> io::Result<Signals> {
+    let signals = Signals::default();
+    for signal in [SIGTERM, SIGINT] {
+        // Before the flag is set by the same signal, so that the first one finds it unset.
+        flag::register_conditional_shutdown(
+            signal,
+            Exit::Failed as i32,
+            Arc::clone(&signals.stop),
+        )?;
+        flag::register(signal, Arc::clone(&signals.stop))?;
+    }
+    flag::register(SIGHUP, Arc::clone(&signals.reload))?;
+    Ok(signals)
 }
 
 /// Keys the hash tables with something nobody outside can know.
@@ -108,9 +119,9 @@ fn random_seed() -> Result<u64, Failure> {
     Ok(u64::from_ne_bytes(seed))
 }
 
-fn failure(error: LiveError) -> Failure {
+fn failure(error: ServiceError) -> Failure {
     match error {
-        LiveError::Capture(error) => error.into(),
+        ServiceError::Live(LiveError::Capture(error)) => error.into(),
         other => Failure {
             message: other.to_string(),
             exit: Exit::Failed,

@@ -3,14 +3,16 @@
 //! The tables beside a [`Tally`](super::Tally)'s counters, with the same life: one pair in each window, one in each
 //! second that is recalled. Pure; filled on the capture threads, merged on the detector's.
 
+use super::sources::SourceQueue;
 use super::{FlowBitmap, PortHistogram, SourceTally};
 use crate::classify::{Sample, TrafficClass};
 
 /// Sources, ports and flows of one direction.
 #[derive(Clone, Debug)]
 pub struct Endpoints {
-    /// Who sent it, by class.
+    /// Who sent it, by class; complete once [settled](Endpoints::settle).
     pub sources: SourceTally,
+    queue: SourceQueue,
     /// TCP by destination port.
     pub tcp_ports: PortHistogram,
     /// UDP by destination port.
@@ -29,6 +31,7 @@ impl Endpoints {
     pub fn new(seed: u64) -> Self {
         Self {
             sources: SourceTally::new(seed),
+            queue: SourceQueue::new(),
             tcp_ports: PortHistogram::new(),
             udp_ports: PortHistogram::new(),
             udp_source_ports: PortHistogram::new(),
@@ -44,7 +47,8 @@ impl Endpoints {
             return;
         }
         self.used = true;
-        self.sources.add(sample.class, sample.source, packets);
+        self.queue
+            .add(sample.class, sample.source, packets, &mut self.sources);
         self.flows.insert(flow);
         if sample.class.is_tcp() {
             self.tcp_ports.add(sample.destination_port, packets);
@@ -56,11 +60,17 @@ impl Endpoints {
         }
     }
 
+    /// Counts the last few sources, which wait for others to come: what was counted is complete from here on.
+    pub fn settle(&mut self) {
+        self.queue.settle(&mut self.sources);
+    }
+
     /// Empties the tables without giving memory back.
     pub fn clear(&mut self) {
         if !std::mem::take(&mut self.used) {
             return;
         }
+        self.queue = SourceQueue::new();
         self.sources.clear();
         self.tcp_ports.clear();
         self.udp_ports.clear();

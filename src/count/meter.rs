@@ -72,6 +72,11 @@ impl Meter {
         }
     }
 
+    /// The link carries packets of another size from now on.
+    pub const fn set_mtu_bytes(&mut self, mtu_bytes: u32) {
+        self.settings.mtu_bytes = mtu_bytes;
+    }
+
     /// The first instant after the open window. A frame from then on belongs to a later one: close first.
     #[inline]
     #[must_use]
@@ -89,6 +94,8 @@ impl Meter {
     #[must_use]
     pub fn close(&mut self, next: WindowIndex, mut spare: Box<Window>) -> Box<Window> {
         spare.reset(next);
+        self.window.inbound_ends.settle();
+        self.window.outbound_ends.settle();
         self.sessions.close_window();
         self.closes_at = next.end();
         std::mem::replace(&mut self.window, spare)

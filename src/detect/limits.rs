@@ -12,8 +12,10 @@ use crate::words::{Percent, Thousands};
 /// Who set a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SetBy {
-    /// The operator of this host.
+    /// The operator of this host, on the command line.
     Local,
+    /// The operator of this host, in a file or in the environment.
+    Configuration,
     /// The platform.
     Platform,
 }
@@ -31,9 +33,9 @@ pub struct SetLimit {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LocalLimits {
     /// In packets/s.
-    pub pps: Option<u64>,
+    pub pps: Option<SetLimit>,
     /// In bits/s.
-    pub bps: Option<u64>,
+    pub bps: Option<SetLimit>,
 }
 
 /// What the platform says of this host, in packets/s. It says 0, too, where it has nothing to say.
@@ -88,8 +90,7 @@ impl Default for Settings {
 impl Settings {
     /// Puts the operator's limits in the place of those set before.
     pub(super) fn set_local(&mut self, limits: LocalLimits) {
-        let by = SetBy::Local;
-        let set = |value: Option<u64>| given(value).map(|value| SetLimit { value, by });
+        let set = |limit: Option<SetLimit>| limit.filter(|limit| limit.value > 0);
         self.set_pps = set(limits.pps);
         self.set_bps = set(limits.bps);
     }
@@ -184,6 +185,14 @@ impl fmt::Display for Origin {
                 by: SetBy::Local,
                 unit: Unit::Bits,
             } => f.write_str("set with --threshold-bps"),
+            Self::Set {
+                by: SetBy::Configuration,
+                unit: Unit::Packets,
+            } => f.write_str("set as detection.pps_threshold"),
+            Self::Set {
+                by: SetBy::Configuration,
+                unit: Unit::Bits,
+            } => f.write_str("set as detection.bps_threshold"),
             Self::Set {
                 by: SetBy::Platform,
                 ..

@@ -230,6 +230,16 @@ impl Detector {
         self.limits = Limits::in_force(&self.settings.limits, &self.baseline);
     }
 
+    /// The host has booted or a link came up: what is seen in the next seconds is not usual.
+    pub const fn link_came_up(&mut self) {
+        self.baseline.link_came_up();
+    }
+
+    /// UTC was set by so many seconds.
+    pub fn clock_set(&mut self, by_seconds: i64) {
+        self.baseline.clock_set(by_seconds);
+    }
+
     /// What is normal now.
     #[must_use]
     pub fn normal(&self) -> Normal {

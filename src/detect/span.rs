@@ -153,7 +153,7 @@ impl Judged {
                     packets: reading.packets,
                     bits: reading.bytes.saturating_mul(8),
                 },
-                from_interface: true,
+                from_interface: reading.quality != NicQuality::Partial,
             },
             _ => Self {
                 count: window.inbound.frames,

@@ -10,6 +10,13 @@ use reqwest::header::HeaderValue;
 /// Longest key taken. The documented ones have 64 characters; the rest is room for other forms of token.
 const KEY_BYTES_MAX: usize = 1_024;
 
+/// What some of the platform's keys begin with; it gives nothing away.
+const PREFIX: &str = "ft_live_";
+
+/// How much of the end may be shown, and of how long a secret at least: of a shorter one it would be too much.
+const END_SHOWN: usize = 4;
+const SHOWN_FROM: usize = 16;
+
 /// A secret that stands behind `Authorization: Bearer`: a node's API key or a workspace's deploy token.
 ///
 /// Taken as it is: whether it is right only the platform can say.
@@ -53,6 +60,21 @@ impl ApiKey {
         match key.chars().position(|c| !c.is_ascii_graphic()) {
             Some(at) => Err(KeyError::Character(at + 1)),
             None => Ok(Self(key.to_owned())),
+        }
+    }
+
+    /// What may be shown of it to tell two keys apart: `ft_live_…c3d4`. Of a short one, nothing.
+    #[must_use]
+    pub fn masked(&self) -> String {
+        let (prefix, rest) = match self.0.strip_prefix(PREFIX) {
+            Some(rest) => (PREFIX, rest),
+            None => ("", self.0.as_str()),
+        };
+        let end = rest.len().checked_sub(END_SHOWN);
+        // All of it is ASCII: bytes are characters.
+        match end.and_then(|end| rest.get(end..)) {
+            Some(end) if rest.len() >= SHOWN_FROM => format!("{prefix}…{end}"),
+            _ => PLACEHOLDER.to_owned(),
         }
     }
 
@@ -104,6 +126,16 @@ mod tests {
         }
         assert_eq!(key.redact(MARKER), "(secret)");
         assert_eq!(key.bearer().unwrap(), format!("Bearer {MARKER}"));
+    }
+
+    #[test]
+    fn a_mask_shows_four_characters_of_a_long_key_and_none_of_a_short_one() {
+        let masked = |text: &str| ApiKey::new(text).unwrap().masked();
+        assert_eq!(masked("ft_live_0123456789abc3d4"), "ft_live_…c3d4");
+        assert_eq!(masked(&"0123456789abcdef".repeat(4)), "…cdef");
+        assert_eq!(masked("0123456789abcde"), "(secret)");
+        assert_eq!(masked("ft_live_0123456789"), "(secret)");
+        assert_eq!(masked("x"), "(secret)");
     }
 
     #[test]

@@ -1,14 +1,14 @@
 //! The agent itself, running in the host's namespace of a lab.
 
 use std::path::Path;
-use std::process::{ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use ftagent::clock::{self, Timestamp};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::event::{Event, Seen, told};
+use super::event::{Event, Second, Seen, told};
 use super::netns::{HOST_LINK, Lab};
 use super::process::{Lines, Running, Scratch, until};
 
@@ -43,8 +43,42 @@ impl Agent {
 
     /// Starts it on `links` of the host, with what it learned before in `state`, and waits until it watches.
     pub(crate) fn start_in(lab: &Lab, links: &[&str], state: &Path, options: &[&str]) -> Self {
-        let mut command = lab.host(PROGRAM);
-        command.args(["run", "--local", "--events", "-", "--state-dir"]);
+        Self::start_as(
+            lab.host(PROGRAM),
+            links,
+            state,
+            &[&["--local"], options].concat(),
+        )
+    }
+
+    /// The same with a platform, if its configuration names one.
+    pub(crate) fn start_online(lab: &Lab, links: &[&str], state: &Path, options: &[&str]) -> Self {
+        Self::start_as(lab.host(PROGRAM), links, state, options)
+    }
+
+    /// Starts it under the service manager that listens at `socket` and restarts it when it does not hear of it for
+    /// `patience`, on the host's link, and waits until it watches.
+    pub(crate) fn start_service(
+        lab: &Lab,
+        socket: &Path,
+        patience: Duration,
+        options: &[&str],
+    ) -> Self {
+        let state = Scratch::new();
+        // The manager names the process it waits for.
+        let mut command = lab.host("sh");
+        command
+            .args(["-c", "WATCHDOG_PID=$$ exec \"$0\" \"$@\"", PROGRAM])
+            .env("NOTIFY_SOCKET", socket)
+            .env("WATCHDOG_USEC", patience.as_micros().to_string());
+        let options = [&["--local"], options].concat();
+        let mut agent = Self::start_as(command, &[HOST_LINK], state.path(), &options);
+        agent.own_state = Some(state);
+        agent
+    }
+
+    fn start_as(mut command: Command, links: &[&str], state: &Path, options: &[&str]) -> Self {
+        command.args(["run", "--events", "-", "--state-dir"]);
         command.arg(state);
         for link in links {
             command.args(["--interface", link]);
@@ -109,11 +143,45 @@ impl Agent {
         found
     }
 
+    /// The next second it tells of, of those that were not given yet.
+    pub(crate) fn next_second(&mut self, limit: Duration) -> Option<Seen> {
+        let from = self.seen.len();
+        let mut found = None;
+        until(limit, || {
+            self.read();
+            found = self
+                .seen
+                .iter()
+                .skip(from)
+                .find(|seen| matches!(seen.event, Event::Second(_)))
+                .cloned();
+            found.is_some()
+        });
+        found
+    }
+
     /// Stops every thread of it for `pause`, as a host without a moment to spare does.
     pub(crate) fn freeze(&self, pause: Duration) {
         self.signal(Signal::STOP);
         std::thread::sleep(pause);
         self.signal(Signal::CONT);
+    }
+
+    /// Whether it logs a line with `text` within `limit`.
+    pub(crate) fn says(&self, text: &str, limit: Duration) -> bool {
+        until(limit, || self.log.contain(text))
+    }
+
+    /// Every second it has told so far.
+    pub(crate) fn seconds(&mut self) -> Vec<Second> {
+        self.read();
+        let events = self.seen.iter().map(|seen| &seen.event);
+        events
+            .filter_map(|event| match event {
+                Event::Second(second) => Some(second.clone()),
+                _ => None,
+            })
+            .collect()
     }
 
     /// Whether it has ended by itself within `limit`.
@@ -147,7 +215,8 @@ impl Agent {
         self.seen
     }
 
-    fn signal(&self, signal: Signal) {
+    /// Sends it `signal`.
+    pub(crate) fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.running.child.id())
             .ok()
             .and_then(Pid::from_raw)

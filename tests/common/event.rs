@@ -46,11 +46,13 @@ pub(crate) enum Event {
 /// The totals of one second.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Second {
+    pub(crate) recorded_at: Timestamp,
     pub(crate) pps: u64,
     pub(crate) bps: u64,
     /// Inbound packets that capture saw, by class.
     pub(crate) classes: BTreeMap<String, u64>,
     pub(crate) lost_ring: u64,
+    pub(crate) lost_interface: u64,
     pub(crate) delayed: u64,
 }
 

@@ -3,6 +3,7 @@
 //! The attacker's namespace floods, the host's is protected. What the host answers to forged sources leaves by its
 //! default route and ends silently at the attacker's. Every setting is made inside the namespaces.
 
+use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -10,6 +11,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, geteuid, kill_process};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::process::{Scratch, finish, succeed, until};
 
@@ -28,7 +30,7 @@ pub(crate) struct Link {
     /// The host's hardware address.
     pub(crate) host_mac: &'static str,
     /// The second number of its IPv4 addresses.
-    network: u8,
+    pub(crate) network: u8,
 }
 
 /// The link every lab has.
@@ -46,6 +48,12 @@ pub(crate) const SECOND: Link = Link {
     host: "host1",
     host_mac: "02:00:00:00:00:04",
     network: 98,
+};
+
+/// The first link, made anew with another card at the host's end.
+pub(crate) const REPLACED: Link = Link {
+    host_mac: "02:00:00:00:00:12",
+    ..FIRST
 };
 
 /// How long setting a namespace up may take: each step is one system call behind a small program.
@@ -116,20 +124,25 @@ impl Lab {
         ip(&["netns", "add", &lab.attacker]);
         ip(&["netns", "add", &lab.host]);
         lab.join(&FIRST);
-        lab.configure(
-            &lab.attacker,
-            FIRST.attacker,
-            [&lab.attacker_v4(), &lab.attacker_v6()],
-            offload,
-        );
-        lab.configure(
-            &lab.host,
-            HOST_LINK,
-            [&lab.host_v4(), &lab.host_v6()],
-            offload,
-        );
-        lab.know_each_other();
+        lab.set_up(&FIRST, offload);
         lab
+    }
+
+    /// Gives both ends of a link in the first one's place their addresses and brings them up.
+    fn set_up(&self, link: &Link, offload: Offload) {
+        self.configure(
+            &self.attacker,
+            link.attacker,
+            [&self.attacker_v4(), &self.attacker_v6()],
+            offload,
+        );
+        self.configure(
+            &self.host,
+            link.host,
+            [&self.host_v4(), &self.host_v6()],
+            offload,
+        );
+        self.know_each_other(link);
     }
 
     /// A second link beside the first.
@@ -221,19 +234,19 @@ impl Lab {
         ip(&["-n", namespace, "link", "set", link, "up"]);
     }
 
-    fn know_each_other(&self) {
+    fn know_each_other(&self, link: &Link) {
         let (attacker, host) = (&self.attacker, &self.host);
-        for (namespace, link, mac, peers) in [
+        for (namespace, end, mac, peers) in [
             (
                 attacker,
-                FIRST.attacker,
-                FIRST.host_mac,
+                link.attacker,
+                link.host_mac,
                 [self.host_v4(), self.host_v6()],
             ),
             (
                 host,
-                HOST_LINK,
-                FIRST.attacker_mac,
+                link.host,
+                link.attacker_mac,
                 [self.attacker_v4(), self.attacker_v6()],
             ),
         ] {
@@ -247,7 +260,7 @@ impl Lab {
                     "lladdr",
                     mac,
                     "dev",
-                    link,
+                    end,
                     "nud",
                     "permanent",
                 ]);
@@ -257,7 +270,7 @@ impl Lab {
             "-n",
             host,
             "route",
-            "add",
+            "replace",
             "default",
             "via",
             &self.attacker_v4(),
@@ -267,13 +280,21 @@ impl Lab {
             host,
             "-6",
             "route",
-            "add",
+            "replace",
             "default",
             "via",
             &self.attacker_v6(),
         ]);
         // Without it the attacker's kernel would tell the host that each forged IPv6 source is unreachable.
-        ip(&["-n", attacker, "-6", "route", "add", "blackhole", "default"]);
+        ip(&[
+            "-n",
+            attacker,
+            "-6",
+            "route",
+            "replace",
+            "blackhole",
+            "default",
+        ]);
     }
 
     /// The attacker's IPv4 address.
@@ -313,6 +334,21 @@ impl Lab {
     /// A command inside the host's namespace.
     pub(crate) fn host(&self, program: impl AsRef<Path>) -> Command {
         in_namespace(&self.host, program)
+    }
+
+    /// Runs something of this process inside the host's namespace. Threads and sockets that it makes stay there.
+    pub(crate) fn in_host<T: Send>(&self, run: impl FnOnce() -> T + Send) -> T {
+        let path = Path::new("/run/netns").join(&self.host);
+        let namespace = std::fs::File::open(&path).expect("the namespace is there");
+        std::thread::scope(|scope| {
+            let inside = scope.spawn(move || {
+                let kind = Some(LinkNameSpaceType::Network);
+                move_into_link_name_space(namespace.as_fd(), kind)
+                    .expect("root may enter a namespace");
+                run()
+            });
+            inside.join().expect("what runs inside does not panic")
+        })
     }
 
     /// A command inside the host's namespace, as a user without any right.
@@ -378,9 +414,25 @@ impl Lab {
         ip(&["-n", &self.host, "link", "set", HOST_LINK, "down"]);
     }
 
+    /// Brings it up again.
+    pub(crate) fn bring_up(&self) {
+        ip(&["-n", &self.host, "link", "set", HOST_LINK, "up"]);
+    }
+
     /// Takes the link away, as if the card were pulled.
     pub(crate) fn remove_link(&self) {
         ip(&["-n", &self.host, "link", "delete", HOST_LINK]);
+    }
+
+    /// Makes a link in the place of the first one that was removed: new interfaces, counting from zero.
+    pub(crate) fn make_link(&self, link: &Link) {
+        self.join(link);
+        self.set_up(link, Offload::Default);
+    }
+
+    /// `ip` inside the host's namespace.
+    pub(crate) fn host_ip(&self, arguments: &[&str]) {
+        ip(&[&["-n", self.host.as_str()], arguments].concat());
     }
 }
 

@@ -22,6 +22,7 @@ mod common;
 mod corpus;
 mod counters;
 mod floods;
+mod links;
 mod quiet;
 mod service;
 mod story;

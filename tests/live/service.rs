@@ -1,12 +1,19 @@
-//! The agent as a process: what it needs to start, what ends it, what it keeps from one start to the next.
+//! The agent as a process: what it needs to start, what it tells the service manager, what ends it, what it keeps from one
+//! start to the next.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ftagent::clock;
+use rustix::process::Signal;
+
 use crate::common::agent::{Agent, PROGRAM};
+use crate::common::generate::{self, Frames};
 use crate::common::netns::{HOST_LINK, Lab, Offload};
 use crate::common::process::{Running, Scratch, finish};
+use crate::story::{PACKETS, PAUSE_MICROS};
 
 #[test]
 fn without_the_right_to_capture_it_says_which_is_missing() {
@@ -35,36 +42,180 @@ fn without_the_right_to_capture_it_says_which_is_missing() {
 }
 
 #[test]
-fn an_interface_that_goes_away_ends_the_agent_with_a_clear_line() {
+fn an_interface_that_is_not_there_at_the_start_is_an_error_with_those_that_are() {
     let Some(lab) = Lab::new(Offload::Default, &[]) else {
         return;
     };
-    let agent = Agent::start(&lab, &["--threshold-pps", "1000"]);
-    lab.remove_link();
-    assert_link_lost(agent);
+    let mut command = lab.host(PROGRAM);
+    command.args(["run", "--local", "--interface", "eth7"]);
+    let done = finish(&mut command, Duration::from_secs(10));
+    assert_eq!(done.code, Some(1), "{done:?}");
+    let expected = format!("no such interface; this host has: {HOST_LINK}, lo");
+    assert!(done.stderr.contains(&expected), "{done:?}");
+}
+
+/// What the service manager hears.
+struct Manager {
+    socket: UnixDatagram,
+    path: PathBuf,
+}
+
+impl Manager {
+    fn listen(lab: &Lab) -> Self {
+        let path = lab.scratch.path().join("notify");
+        let socket = UnixDatagram::bind(&path).expect("a socket can be bound");
+        Self { socket, path }
+    }
+
+    /// The messages of the next `span`.
+    fn hears_for(&self, span: Duration) -> Vec<String> {
+        let end = clock::monotonic() + span;
+        let mut heard = Vec::new();
+        loop {
+            let left = end.saturating_duration_since(clock::monotonic());
+            if left.is_zero() {
+                return heard;
+            }
+            heard.extend(self.hears_within(left));
+        }
+    }
+
+    fn hears_within(&self, limit: Duration) -> Option<String> {
+        let limit = Some(limit.max(Duration::from_millis(1)));
+        self.socket
+            .set_read_timeout(limit)
+            .expect("a time-out can be set");
+        let mut message = [0; 1024];
+        let length = self.socket.recv(&mut message).ok()?;
+        let message = message.get(..length).unwrap_or_default();
+        Some(String::from_utf8_lossy(message).into_owned())
+    }
+
+    /// Waits for a message that begins so; what comes before it is given too.
+    fn waits_for(&self, beginning: &str, limit: Duration) -> Vec<String> {
+        let end = clock::monotonic() + limit;
+        let mut heard = Vec::new();
+        while let left = end.saturating_duration_since(clock::monotonic())
+            && !left.is_zero()
+        {
+            if let Some(message) = self.hears_within(left) {
+                let found = message.starts_with(beginning);
+                heard.push(message);
+                if found {
+                    return heard;
+                }
+            }
+        }
+        panic!("never heard {beginning:?}, but {heard:?}");
+    }
+}
+
+fn count(heard: &[String], beginning: &str) -> usize {
+    let begins = |message: &&String| message.starts_with(beginning);
+    heard.iter().filter(begins).count()
 }
 
 #[test]
-fn an_interface_that_goes_down_is_waited_for_until_it_goes_away() {
+fn the_service_manager_hears_when_it_is_ready_how_it_is_and_that_it_lives() {
+    let Some(lab) = Lab::new(Offload::Default, &[]) else {
+        return;
+    };
+    let manager = Manager::listen(&lab);
+    let second = Duration::from_secs(1);
+    let begun = clock::monotonic();
+    let agent = Agent::start_service(
+        &lab,
+        &manager.path,
+        Duration::from_millis(800),
+        &["--threshold-pps", "50000"],
+    );
+    manager.waits_for("READY=1\n", second * 5);
+    println!("ready after {:?}", begun.elapsed());
+    let heard = manager.hears_for(second * 6);
+    let watchdogs = count(&heard, "WATCHDOG=1\n");
+    // Each 400 ms: 15 in six seconds, and a busy machine may be late for some.
+    assert!((8..=16).contains(&watchdogs), "{watchdogs}: {heard:?}");
+    let status = "STATUS=watching host0; no attack; ";
+    let told = count(&heard, status);
+    assert!((1..=6).contains(&told), "{heard:?}");
+    assert!(
+        heard
+            .iter()
+            .any(|message| message.ends_with("packets/s, limit 50,000\n")),
+        "{heard:?}"
+    );
+
+    // It tells at once when something changes.
+    lab.take_down();
+    manager.waits_for("STATUS=degraded: NOT watching host0; no attack", second * 2);
+    lab.bring_up();
+    manager.waits_for("STATUS=watching host0; no attack", second * 3);
+
+    // Nobody speaks for a process that stands still.
+    agent.signal(Signal::STOP);
+    manager.hears_for(Duration::from_millis(200));
+    assert_eq!(manager.hears_for(second), [""; 0]);
+    agent.signal(Signal::CONT);
+    manager.waits_for("WATCHDOG=1\n", second * 2);
+
+    agent.signal(Signal::HUP);
+    manager.waits_for("RELOADING=1\nMONOTONIC_USEC=", second * 2);
+    manager.waits_for("READY=1\n", second * 2);
+    assert!(
+        agent.says("nothing to read again", second),
+        "{}",
+        agent.log()
+    );
+
+    let begun = clock::monotonic();
+    agent.stop();
+    println!("SIGTERM to exit: {:?}", begun.elapsed());
+    manager.waits_for("STOPPING=1\n", second);
+}
+
+#[test]
+fn a_second_signal_to_end_is_obeyed_at_once() {
     let Some(lab) = Lab::new(Offload::Default, &[]) else {
         return;
     };
     let mut agent = Agent::start(&lab, &["--threshold-pps", "1000"]);
-    lab.take_down();
-    let ended = agent.ends_within(Duration::from_secs(1));
-    assert!(ended.is_none(), "it may come up again: {}", agent.log());
-    lab.remove_link();
-    assert_link_lost(agent);
+    // Both wait for it when it goes on.
+    agent.signal(Signal::STOP);
+    agent.signal(Signal::TERM);
+    agent.signal(Signal::INT);
+    let begun = clock::monotonic();
+    agent.signal(Signal::CONT);
+    let status = agent.ends_within(Duration::from_secs(2));
+    println!("two signals to exit: {:?}", begun.elapsed());
+    assert_eq!(
+        status.and_then(|status| status.code()),
+        Some(1),
+        "{}",
+        agent.log()
+    );
+    assert!(!agent.log().contains("stopped"), "it was not drained");
 }
 
-fn assert_link_lost(mut agent: Agent) {
-    let status = agent
-        .ends_within(Duration::from_secs(10))
-        .unwrap_or_else(|| panic!("still running: {}", agent.log()));
-    let log = agent.log();
-    assert_eq!(status.code(), Some(1), "{log}");
-    assert!(log.contains(&format!("interface {HOST_LINK}")), "{log}");
-    assert!(!log.contains("panicked"), "{log}");
+#[test]
+fn it_ends_in_time_under_a_flood_and_tells_the_last_word() {
+    let Some(lab) = Lab::new(Offload::Default, &[]) else {
+        return;
+    };
+    let mut agent = Agent::start(&lab, &["--threshold-pps", "1000"]);
+    let generator = generate::trafgen(&lab, &Frames::udp(&lab), PACKETS, PAUSE_MICROS);
+    let opened = agent.wait_for(Duration::from_secs(5), crate::common::event::Event::opens);
+    assert!(opened.is_some(), "{}", agent.told());
+    agent.signal(Signal::HUP);
+    std::thread::sleep(Duration::from_millis(300));
+    let begun = clock::monotonic();
+    let seen = agent.stop();
+    println!("SIGTERM to exit in a flood: {:?}", begun.elapsed());
+    assert!(
+        seen.last().is_some_and(|seen| seen.event.resolves()),
+        "{}",
+        crate::common::event::told(&seen)
+    );
+    drop(generator);
 }
 
 #[test]

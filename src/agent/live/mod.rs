@@ -1,30 +1,48 @@
-//! Interfaces through the engine: capture threads, the detector's thread, and who stores what it learned.
+//! Interfaces through the engine: capture threads, the detector's thread, the housekeeping thread.
 
 mod capture;
+mod counters;
 mod detect;
+mod host;
+mod links;
+mod notice;
+mod place;
+mod pulse;
+mod relabel;
 mod timeline;
 
-use std::net::IpAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
+
+use super::notify::{Notifier, NotifySettings};
 use crate::capture::live::LiveSource;
-use crate::capture::nic::{self, CounterSource, Interface, NicError};
-use crate::capture::{CaptureError, live};
-use crate::classify::{self, Vantage};
-use crate::clock::Timestamp;
+use crate::capture::nic::{self, Changes, CounterSource, Interface};
+use crate::capture::{CaptureError, NetlinkError, live};
+use crate::clock::{self, Timestamp};
 use crate::count::{self, Window, WindowIndex};
-use crate::detect::baseline::Baseline;
-use crate::detect::limits::Limits;
+use crate::detect::baseline::{Baseline, BaselineState};
+use crate::detect::limits::{Limits, LocalLimits, PlatformLimits};
 use crate::engine::{self, Engine, Outcome};
-use crate::ledger::{self, Ledger, LedgerError};
+use crate::incident::Report;
+use crate::ledger::Ledger;
 use capture::CaptureThread;
-use detect::DetectThread;
-use timeline::Timeline;
+use counters::Counters;
+use detect::{DetectThread, Judge, Telling};
+use host::HostThread;
+use links::{LinkState, Links};
+use notice::News;
+use place::Place;
+use pulse::Pulse;
+use timeline::{Labels, Timeline};
+
+pub use links::LinkVitals;
+pub use notice::Notice;
+pub use pulse::Gauges;
 
 /// What to watch and how.
 #[derive(Clone, Debug)]
@@ -35,14 +53,50 @@ pub struct LiveSettings {
     pub count: count::Settings,
     /// How to detect.
     pub engine: engine::Settings,
-    /// Where what was learned is kept; nowhere when absent.
-    pub state_dir: Option<PathBuf>,
+    /// What was learned before, and the incidents that were open then, oldest first.
+    pub earlier: Earlier,
+    /// Whether somebody goes on with an incident that is open when the agent ends.
+    pub is_resumed: bool,
+    /// Who is told how the agent is.
+    pub notify: NotifySettings,
+}
+
+/// What an earlier run left to this one.
+#[derive(Clone, Debug, Default)]
+pub struct Earlier {
+    /// What was learned.
+    pub baseline: Option<BaselineState>,
+    /// What was open.
+    pub open: Option<Report>,
+    /// What the platform said last.
+    pub platform: PlatformLimits,
+}
+
+/// What changes while the agent runs, from the next window on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// The operator's limits.
+    Limits(LocalLimits),
+    /// What the platform says.
+    Platform(PlatformLimits),
 }
 
 /// Takes what the engine found. Called on the detector's thread: it must not wait.
 pub trait Sink: Send {
-    /// One window's outcome, and when it was judged.
+    /// One window's outcome, and when it was judged. All times are UTC, by the clock as it is set now.
     fn outcome(&mut self, outcome: Outcome, at: Timestamp);
+
+    /// Something happened to the agent itself.
+    fn notice(&mut self, notice: Notice);
+}
+
+/// What the main thread waits for; others set it.
+#[derive(Clone, Debug, Default)]
+pub struct Signals {
+    /// The agent is to end.
+    pub stop: Arc<AtomicBool>,
+    /// The configuration is to be read again.
+    pub reload: Arc<AtomicBool>,
 }
 
 /// Why the agent could not start.
@@ -53,10 +107,7 @@ pub enum LiveError {
     Capture(#[from] CaptureError),
     /// The kernel does not tell about its interfaces.
     #[error(transparent)]
-    Nic(#[from] NicError),
-    /// The state directory cannot be used.
-    #[error(transparent)]
-    Ledger(#[from] LedgerError),
+    Nic(#[from] NetlinkError),
     /// The system gives us no thread.
     #[error("cannot start the thread {name}: {source}")]
     Thread {
@@ -67,24 +118,19 @@ pub enum LiveError {
     },
 }
 
-/// Why a running agent ended.
-#[derive(Debug)]
-pub enum Ended {
-    /// It was told to stop.
-    Stopped,
-    /// An interface cannot be watched any more.
-    Capture(CaptureError),
-}
-
 /// Windows each interface has beside the one it fills: one being judged, one on its way, and two in hand, which let
 /// the detector be 100 ms late before windows stretch.
 const SPARE_WINDOWS: usize = 4;
 
-/// How often those who wait look whether they shall stop.
-const ATTENTION: Duration = Duration::from_millis(50);
+/// Orders that may wait for a window: a reload and a look at the platform come minutes apart.
+const ORDERS: usize = 8;
 
-/// How long the ledger may take to write the rest; SIGTERM to exit is 3 s.
-const CLOSING: Duration = Duration::from_secs(2);
+/// How long the threads are given to end. They look at every window, so only a disk that does not answer takes longer,
+/// and SIGTERM to exit is 3 s with what comes after them.
+const ENDING: Duration = Duration::from_secs(1);
+
+/// So long after the host has booted everything still connects (detection.md, section 4, learning).
+const BOOT: Duration = Duration::from_secs(60);
 
 /// A running agent.
 #[derive(Debug)]
@@ -92,9 +138,10 @@ pub struct Live {
     watched: Vec<Interface>,
     limits: Limits,
     notices: Vec<String>,
-    ledger: Option<Ledger>,
+    gauges: Gauges,
+    notifier: Arc<Notifier>,
+    orders: SyncSender<Order>,
     stop: Arc<AtomicBool>,
-    failures: Receiver<CaptureError>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -103,60 +150,58 @@ impl Live {
     ///
     /// # Errors
     ///
-    /// When an interface cannot be watched, the state directory cannot be used, or the system refuses a thread.
-    pub fn start(settings: LiveSettings, sink: Box<dyn Sink>) -> Result<Self, LiveError> {
+    /// When an interface cannot be watched or the system refuses a thread.
+    pub fn start(
+        settings: LiveSettings,
+        ledger: Ledger,
+        sink: Box<dyn Sink>,
+    ) -> Result<Self, LiveError> {
+        // Before the interfaces are looked up, so that no change is missed.
+        let mut notices = Vec::new();
+        let changes = or_notice(Changes::open(), &mut notices, |error| {
+            format!("{error}; they are looked at once a second instead")
+        });
+        let notifier = or_notice(Notifier::new(&settings.notify), &mut notices, |error| {
+            error.to_string()
+        });
+        let notifier = Arc::new(notifier.unwrap_or(Notifier::nobody()));
         let sources = open_sources(&settings.interfaces)?;
         let watched: Vec<Interface> = sources
             .iter()
             .map(|source| source.interface().clone())
             .collect();
-        let mut notices = Vec::new();
-        let (ledger, found) = match settings.state_dir {
-            Some(dir) => {
-                let (ledger, found) = Ledger::open(ledger::Settings {
-                    dir: Some(dir),
-                    has_uplink: false,
-                    ..ledger::Settings::default()
-                })?;
-                (Some(ledger), found)
-            }
-            None => (None, ledger::Found::default()),
-        };
-        notices.extend(found.notices.iter().cloned());
-        let baseline = remembered(&found, &settings.engine, &mut notices);
-        let engine = Engine::new(settings.engine, baseline);
+        let stored = settings.earlier.baseline;
+        let timeline = Timeline::new(stored.as_ref().and_then(next_second));
+        let baseline =
+            stored.and_then(|stored| remembered(&stored, &settings.engine, timeline, &mut notices));
+        let mut engine = Engine::new(with_link_speed(settings.engine, &watched), baseline);
+        engine.set_platform(settings.earlier.platform);
+        if let Some(report) = &settings.earlier.open
+            && !engine.resume(report)
+        {
+            notices.push(format!(
+                "incident {}: not one of this program's; it stays as it is stored",
+                report.id
+            ));
+        }
+        if clock::since_boot() < BOOT {
+            engine.link_came_up();
+        }
         let limits = *engine.detector().limits();
+        let links = Arc::new(links_of(&settings.interfaces, &watched));
         let indices: Vec<u32> = watched.iter().map(|interface| interface.index).collect();
-        let counters = match CounterSource::open(&indices) {
-            Ok(counters) => Some(counters),
-            Err(error) => {
-                notices.push(format!(
-                    "{error}; figures are those of the packets captured"
-                ));
-                None
-            }
-        };
+        let counters = or_notice(CounterSource::open(&indices), &mut notices, |error| {
+            format!("{error}; figures are those of the packets captured")
+        });
 
+        let pulse = Arc::new(Pulse::new());
+        let place = Arc::new(ArcSwap::from_pointee(Place::read(&links)?));
+        let (news, said) = News::new();
         let stop = Arc::new(AtomicBool::new(false));
-        let timeline = Timeline::new();
         let (deliver, deliveries) = sync_channel(sources.len() * (SPARE_WINDOWS + 1));
-        let (fail, failures) = sync_channel(sources.len());
         let mut threads = Vec::new();
         let mut spares = Vec::new();
-        let peers = nic::interfaces()?
-            .into_iter()
-            .filter_map(|interface| interface.tunnel_peer)
-            .collect();
-        let addresses: Vec<IpAddr> = nic::addresses()?
-            .into_iter()
-            .map(|local| local.address)
-            .collect();
-        let place = Place {
-            addresses,
-            peers,
-            count: settings.count.clone(),
-        };
-        for (link, source) in sources.into_iter().enumerate() {
+        for (link, (source, name)) in sources.into_iter().zip(links.names()).enumerate() {
             let (give_back, spare) = sync_channel(SPARE_WINDOWS + 1);
             for _ in 0..SPARE_WINDOWS {
                 let window = Box::new(Window::new(WindowIndex::default(), settings.count.seed));
@@ -164,47 +209,69 @@ impl Live {
                 let _ = give_back.try_send(window);
             }
             spares.push(give_back);
-            let capture = place.capture_thread(
+            let capture = CaptureThread {
                 link,
+                name: name.to_owned(),
                 source,
+                place: Arc::clone(&place),
+                links: Arc::clone(&links),
+                news: news.clone(),
+                count: settings.count.clone(),
                 timeline,
-                deliver.clone(),
-                spare,
-                Arc::clone(&stop),
-            );
-            let fail = fail.clone();
-            threads.push(spawn(format!("ft-capture-{link}"), move || {
-                if let Err(error) = capture.run() {
-                    // Whoever waits for it has gone when there is no room.
-                    let _ = fail.try_send(error);
-                }
-            })?);
+                deliveries: deliver.clone(),
+                spares: spare,
+                stop: Arc::clone(&stop),
+            };
+            threads.push(spawn(format!("ft-capture-{link}"), move || capture.run())?);
         }
         drop(deliver);
+        let (orders, ordered) = sync_channel(ORDERS);
         let detect = DetectThread {
-            engine,
+            judge: Judge::new(
+                engine,
+                Counters::new(counters, Arc::clone(&links)),
+                Labels::new(&timeline),
+                Telling {
+                    ledger,
+                    pulse: Arc::clone(&pulse),
+                    sink,
+                },
+                links.len(),
+                settings.count.seed,
+            ),
             timeline,
             deliveries,
             spares,
-            counters,
-            seed: settings.count.seed,
-            sink,
-            ledger: ledger.clone(),
+            said,
+            ordered,
+            is_resumed: settings.is_resumed,
             stop: Arc::clone(&stop),
         };
         threads.push(spawn("ft-detect".to_owned(), move || detect.run())?);
+        let host = HostThread {
+            links: Arc::clone(&links),
+            place,
+            pulse: Arc::clone(&pulse),
+            news,
+            changes,
+            notifier: Arc::clone(&notifier),
+            patience: settings.notify.watchdog,
+            stop: Arc::clone(&stop),
+        };
+        threads.push(spawn("ft-host".to_owned(), move || host.run())?);
         Ok(Self {
             watched,
             limits,
             notices,
-            ledger,
+            gauges: Gauges { pulse, links },
+            notifier,
+            orders,
             stop,
-            failures,
             threads,
         })
     }
 
-    /// The interfaces that are watched.
+    /// The interfaces that are watched, as they were at the start.
     #[must_use]
     pub fn watched(&self) -> &[Interface] {
         &self.watched
@@ -222,69 +289,75 @@ impl Live {
         &self.notices
     }
 
-    /// Waits until `interrupted` says so or an interface is lost, then stops everything from left to right: sources,
-    /// detector, ledger.
-    pub fn wait(self, interrupted: &AtomicBool) -> Ended {
-        let ended = loop {
-            match self.failures.recv_timeout(ATTENTION) {
-                Ok(error) => break Ended::Capture(error),
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                    if interrupted.load(Ordering::Relaxed) {
-                        break Ended::Stopped;
-                    }
-                }
-            }
-        };
+    /// How the agent is.
+    #[must_use]
+    pub const fn gauges(&self) -> &Gauges {
+        &self.gauges
+    }
+
+    /// Who tells the service manager.
+    #[must_use]
+    pub(super) fn notifier(&self) -> &Notifier {
+        &self.notifier
+    }
+
+    /// Has something changed from the next window on. Says whether it was taken: not while others wait.
+    #[must_use]
+    pub fn order(&self, order: Order) -> bool {
+        self.orders.try_send(order).is_ok()
+    }
+
+    /// Stops everything from left to right: sources, then the detector, which hands on what is left.
+    pub fn stop(self) {
+        let _ = self.notifier.stopping();
         self.stop.store(true, Ordering::Relaxed);
+        let deadline = clock::monotonic() + ENDING;
         for thread in self.threads {
-            // A thread that panicked has already ended the program: panics abort.
-            let _ = thread.join();
+            while !thread.is_finished() && clock::monotonic() < deadline {
+                thread::sleep(Duration::from_millis(5));
+            }
+            if thread.is_finished() {
+                // A thread that panicked has already ended the program: panics abort.
+                let _ = thread.join();
+            }
         }
-        if let Some(ledger) = self.ledger {
-            ledger.close(CLOSING);
-        }
-        ended
     }
 }
 
-/// What all capture threads have in common.
-struct Place {
-    addresses: Vec<IpAddr>,
-    peers: Vec<IpAddr>,
-    count: count::Settings,
+/// What there is, or a notice why there is not.
+fn or_notice<T, E>(
+    found: Result<T, E>,
+    notices: &mut Vec<String>,
+    say: impl FnOnce(E) -> String,
+) -> Option<T> {
+    found.map_err(|error| notices.push(say(error))).ok()
 }
 
-impl Place {
-    fn capture_thread(
-        &self,
-        link: usize,
-        source: LiveSource,
-        timeline: Timeline,
-        deliveries: SyncSender<capture::Delivery>,
-        spares: Receiver<Box<Window>>,
-        stop: Arc<AtomicBool>,
-    ) -> CaptureThread {
-        let interface = source.interface();
-        CaptureThread {
-            link,
-            classify: classify::Settings {
-                vantage: Vantage::Interface {
-                    mac: interface.mac,
-                    addresses: self.addresses.clone(),
-                },
-                tunnel_peers: self.peers.clone(),
-            },
-            count: count::Settings {
-                mtu_bytes: interface.mtu_bytes,
-                ..self.count.clone()
-            },
-            source,
-            timeline,
-            deliveries,
-            spares,
-            stop,
-        }
+/// The links under the names they were given, or their own where none were.
+fn links_of(names: &[String], watched: &[Interface]) -> Links {
+    let links = if names.is_empty() {
+        Links::new(watched.iter().map(|interface| interface.name.clone()))
+    } else {
+        Links::new(names.iter().cloned())
+    };
+    for (link, interface) in watched.iter().enumerate() {
+        let state = LinkState {
+            index: Some(interface.index),
+            is_watched: interface.carrier,
+            captures: 1,
+        };
+        links.set(link, state);
     }
+    links
+}
+
+/// The settings with the speed of the watched links together, unless somebody set it or one of them does not say.
+fn with_link_speed(mut settings: engine::Settings, watched: &[Interface]) -> engine::Settings {
+    let limits = &mut settings.detect.limits;
+    if limits.link_bps.is_none() {
+        limits.link_bps = watched.iter().map(nic::link_bps).sum();
+    }
+    settings
 }
 
 /// Opens the interfaces named, or the one with the default route.
@@ -315,21 +388,23 @@ fn default_interface() -> Result<String, LiveError> {
     Err(CaptureError::NoDefaultRoute { available }.into())
 }
 
+/// The second after the last one that was learned.
+fn next_second(stored: &BaselineState) -> Option<Timestamp> {
+    let last = stored.last_second()?;
+    Some(Timestamp::from_seconds(last.saturating_add(1)))
+}
+
 /// What was learned before, if it can be used. What cannot is said.
 fn remembered(
-    found: &ledger::Found,
+    stored: &BaselineState,
     settings: &engine::Settings,
+    timeline: Timeline,
     notices: &mut Vec<String>,
 ) -> Option<Baseline> {
-    let stored = found.baseline.as_ref()?;
-    let now = crate::clock::now().as_seconds();
-    match Baseline::restore(settings.detect.baseline.clone(), stored, now) {
-        Ok(baseline) => Some(baseline),
-        Err(error) => {
-            notices.push(format!("{error}; learning starts again"));
-            None
-        }
-    }
+    let now = timeline.now().as_seconds();
+    Baseline::restore(settings.detect.baseline.clone(), stored, now)
+        .map_err(|error| notices.push(format!("{error}; learning starts again")))
+        .ok()
 }
 
 fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, LiveError> {

@@ -11,6 +11,7 @@
 
 mod distinct;
 mod heavy;
+mod queue;
 mod table;
 
 use std::fmt;
@@ -21,6 +22,8 @@ use self::heavy::HeavyHitters;
 use self::table::{Glance, Table};
 use super::hash::Seeded;
 use crate::classify::TrafficClass;
+
+pub(super) use queue::SourceQueue;
 
 /// Sources counted exactly, for each address family: the bound an incident's list and count are promised exact for. In
 /// a window a source counts once for each class it sends.
@@ -142,15 +145,41 @@ impl SourceTally {
     }
 
     /// Counts packets. Frames that are not IP have no source and are not counted.
-    #[inline(always)]
+    #[inline]
     pub fn add(&mut self, class: TrafficClass, source: IpAddr, packets: u32) {
+        let hash = self.hash(source);
+        self.add_hashed(hash, class, source, packets);
+    }
+
+    /// The hash of a source under this tally's seed.
+    #[inline]
+    fn hash(&self, source: IpAddr) -> u64 {
+        match source {
+            IpAddr::V4(address) => address.hash(self.seeded),
+            IpAddr::V6(address) => address.hash(self.seeded),
+        }
+    }
+
+    /// Announces packets that are going to be counted soon; gives the source's hash.
+    #[inline(always)]
+    fn expect(&self, source: IpAddr) -> u64 {
+        let hash = self.hash(source);
+        match source {
+            IpAddr::V4(_) => self.v4.expect(hash),
+            IpAddr::V6(_) => self.v6.expect(hash),
+        }
+        hash
+    }
+
+    /// Counts packets of a source whose hash is known.
+    #[inline(always)]
+    fn add_hashed(&mut self, hash: u64, class: TrafficClass, source: IpAddr, packets: u32) {
         if packets == 0 || class == TrafficClass::NotIp {
             return;
         }
         // One call a family: an address of either would have to be handed over in memory.
         match source {
             IpAddr::V4(address) => {
-                let hash = address.hash(self.seeded);
                 match self.v4.glance(hash, |entry| entry.is_first(address, class)) {
                     Glance::Found(entry) => entry.packets = entry.packets.saturating_add(packets),
                     Glance::Refused => self.sketches.add_v4(hash, address, u64::from(packets)),
@@ -158,7 +187,6 @@ impl SourceTally {
                 }
             }
             IpAddr::V6(address) => {
-                let hash = address.hash(self.seeded);
                 match self.v6.glance(hash, |entry| entry.is_first(address, class)) {
                     Glance::Found(entry) => entry.packets = entry.packets.saturating_add(packets),
                     Glance::Refused => self.sketches.add_v6(hash, address, u64::from(packets)),

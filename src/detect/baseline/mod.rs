@@ -212,6 +212,22 @@ impl Baseline {
         self.clock.link_came_up = true;
     }
 
+    /// UTC was set by so many seconds while time went on as before. The next second bears a label moved by as much, and so
+    /// does everything that waits for one or is a distance from one. What was learned keeps the labels it was learned
+    /// under, but nothing stays in the future.
+    pub fn clock_set(&mut self, by_seconds: i64) {
+        let moved = |second: u64| second.saturating_add_signed(by_seconds);
+        self.last_second = self.last_second.map(moved);
+        self.recent.move_by(by_seconds);
+        let clock = &mut self.clock;
+        clock.moved_at = clock.moved_at.map(moved);
+        clock.quiet_from = moved(clock.quiet_from);
+        clock.settled_from = moved(clock.settled_from);
+        if by_seconds < 0 {
+            self.step_slots_back_to(moved(self.clock.learned_to));
+        }
+    }
+
     /// Takes over what the platform says is normal, or that it no longer says anything.
     pub const fn set_platform(&mut self, platform: Option<PlatformBaseline>) {
         self.settings.platform = platform;
@@ -400,6 +416,18 @@ impl Baseline {
         self.clock.moved_at = self.clock.moved_at.map(|moved| moved.min(now));
         for wait in [&mut self.clock.quiet_from, &mut self.clock.settled_from] {
             *wait = (*wait).min(now.saturating_add(HOUR));
+        }
+        self.step_slots_back_to(self.clock.learned_to.min(now));
+    }
+
+    /// What was learned ends at `second` now, and profiles know nothing of the time after the last second.
+    fn step_slots_back_to(&mut self, second: u64) {
+        self.clock.learned_to = second;
+        self.hour.step_back_to(second);
+        self.day.step_back_to(second);
+        let now = self.last_second.unwrap_or_default();
+        for (_, profile) in self.profiles.iter_mut() {
+            profile.forget_after(now / HOUR, now / DAY);
         }
     }
 

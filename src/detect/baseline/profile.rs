@@ -50,10 +50,14 @@ pub(super) struct Profile {
 }
 
 impl Profile {
-    /// Remembers an hour.
+    /// Remembers an hour, and forgets those that lie too far back from it to be looked at again.
     pub(super) fn put_hour(&mut self, hour: Summary) {
         if self.hours.is_empty() {
             self.hours = vec![None; HOURS];
+        }
+        let is_old = |old: &mut Summary| old.label.saturating_add(HOURS as u64) <= hour.label;
+        for old in &mut self.hours {
+            old.take_if(is_old);
         }
         if let Some(place) = place(hour.label).and_then(|place| self.hours.get_mut(place)) {
             *place = Some(hour);
@@ -65,6 +69,14 @@ impl Profile {
         self.days
             .retain(|old| old.label < day.label && old.label.saturating_add(DAYS) > day.label);
         self.days.push(day);
+    }
+
+    /// The clock was set back: hours after `hour` and days after `day` have not been yet.
+    pub(super) fn forget_after(&mut self, hour: u64, day: u64) {
+        for old in &mut self.hours {
+            old.take_if(|old| old.label > hour);
+        }
+        self.days.retain(|old| old.label <= day);
     }
 
     /// Of this UTC hour and both its neighbours, the largest of their medians over the last 7 days; an hour seen on

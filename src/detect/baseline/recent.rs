@@ -69,6 +69,13 @@ impl Recent {
         *self = Self::default();
     }
 
+    /// UTC was set by so many seconds.
+    pub(super) fn move_by(&mut self, seconds: i64) {
+        for quiet in &mut self.seconds {
+            quiet.second = quiet.second.saturating_add_signed(seconds);
+        }
+    }
+
     /// How many seconds there are, at most [`CAPACITY`].
     pub(super) fn len(&self) -> usize {
         self.seconds.len()

@@ -322,10 +322,40 @@ impl Rolling {
         }
     }
 
-    /// Adds a second to the open slot and the total. [`Rolling::advance`] comes first.
+    /// The clock was set back to `second`: the newest slot is that of `second` from now on, and the others keep their
+    /// distance from it.
+    pub(super) fn step_back_to(&mut self, second: u64) {
+        let label = self.label_of(second);
+        let back = self.newest.saturating_sub(label);
+        if back == 0 {
+            return;
+        }
+        self.newest = label;
+        for slot in &mut self.slots {
+            let Some(old) = slot.label else { continue };
+            match old.checked_sub(back) {
+                Some(moved) => slot.label = Some(moved),
+                // It would lie before 1970.
+                None => {
+                    self.total.subtract(slot);
+                    slot.clear();
+                }
+            }
+        }
+        // A slot's place follows from its label.
+        let length = self.slots.len() as u64;
+        let places = back.checked_rem(length).unwrap_or(0);
+        self.slots.rotate_left(usize::try_from(places).unwrap_or(0));
+    }
+
+    /// Adds a second to the open slot and the total. [`Rolling::advance`] comes first. A slot that is full, because the
+    /// clock was set back in it, takes no more: time that is lived twice counts once.
     pub(super) fn record(&mut self, values: &SecondValues) {
         let newest = self.newest;
-        let Some(slot) = open_slot(&mut self.slots, newest) else {
+        let slot_seconds = self.slot_seconds;
+        let Some(slot) = open_slot(&mut self.slots, newest)
+            .filter(|slot| slot.label != Some(newest) || slot.seconds < slot_seconds)
+        else {
             return;
         };
         slot.label = Some(newest);
@@ -413,6 +443,45 @@ mod tests {
             Some(0),
             "35 in 100 seconds, rounded down"
         );
+    }
+
+    #[test]
+    fn a_row_set_back_keeps_what_it_holds_and_goes_on_as_if_nothing_had_happened() {
+        for back in [1, 5, 6, 7, 1_000] {
+            let mut row = Rolling::new(600, 6);
+            filled(&mut row, 2_000 * 600..2_004 * 600, 50);
+            let mut still = row.clone();
+            row.step_back_to((2_003 - back) * 600);
+            assert_eq!(row.total().seconds(), 4 * 600, "{back}");
+            // The oldest slots leave at the same time on both sides.
+            filled(&mut row, (2_004 - back) * 600..(2_008 - back) * 600, 9);
+            filled(&mut still, 2_004 * 600..2_008 * 600, 9);
+            let seconds = |row: &Rolling| row.total().seconds();
+            assert_eq!(seconds(&row), seconds(&still), "{back}");
+            assert_eq!(
+                row.total().mean(Series::Pps),
+                still.total().mean(Series::Pps),
+                "{back}"
+            );
+            let labels: Vec<u64> = row.state().iter().map(|slot| slot.label).collect();
+            let moved = still
+                .state()
+                .iter()
+                .map(|slot| slot.label - back)
+                .collect::<Vec<_>>();
+            assert_eq!(labels, moved, "{back}");
+        }
+    }
+
+    #[test]
+    fn a_row_set_back_to_1970_forgets_what_would_lie_before() {
+        let mut row = Rolling::new(600, 6);
+        filled(&mut row, 2_000 * 600..2_004 * 600, 50);
+        row.step_back_to(700);
+        assert_eq!(row.total().seconds(), 2 * 600);
+        filled(&mut row, 701..1_200, 50);
+        assert_eq!(row.total().mean(Series::Pps), Some(50));
+        assert_eq!(row.state().len(), 2);
     }
 
     #[test]

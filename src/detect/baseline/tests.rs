@@ -536,6 +536,87 @@ fn a_state_from_before_the_clock_was_set_back_goes_on_now() {
 }
 
 #[test]
+fn a_quiet_state_from_before_the_clock_was_set_back_can_be_stored_and_read_again() {
+    for back in [30, 700, 1_800, 3_590] {
+        let host = Host::used_to(1_000, 2 * HOUR + 1_500);
+        let now = host.next - back;
+        let mut again = Host {
+            baseline: Baseline::restore(Settings::default(), &host.baseline.state(), now).unwrap(),
+            next: now + 1,
+        };
+        for _ in 0..12 {
+            again.quiet(600, 1_000);
+            let state = again.baseline.state();
+            let restored = Baseline::restore(Settings::default(), &state, again.next);
+            assert!(restored.is_ok(), "{back}: {restored:?}");
+        }
+        let gained = again.learned() - host.learned();
+        assert!(gained + 2 * HOUR >= 12 * 600, "{back}: {gained}");
+    }
+}
+
+#[test]
+fn learning_goes_on_whatever_the_clock_is_set_to() {
+    const MONTH: i64 = 30 * 86_400;
+    for by in [
+        -MONTH,
+        -86_400,
+        -3_600,
+        -90,
+        -1,
+        1,
+        90,
+        3_600,
+        86_400,
+        MONTH,
+        12 * MONTH,
+    ] {
+        let mut host = Host::used_to(1_000, 2 * HOUR);
+        let (learned, reference) = (host.learned(), host.r());
+        host.baseline.clock_set(by);
+        host.next = host.next.checked_add_signed(by).unwrap();
+        host.quiet(HOUR, 1_000);
+        assert_eq!(host.baseline.phase(), Phase::Learned, "{by}");
+        assert_eq!(host.r(), reference, "{by}");
+        // A day ahead, the last day is no longer the last one.
+        let kept = if by >= 86_400 { 0 } else { learned };
+        let gained = host.learned() - kept;
+        // An hour that is lived twice counts once.
+        let lived_twice = by.min(0).unsigned_abs().min(HOUR);
+        let expected = HOUR - lived_twice.max(61)..=HOUR + 60;
+        assert!(expected.contains(&gained), "{by}: {gained}");
+        let state = host.baseline.state();
+        let again = Baseline::restore(Settings::default(), &state, host.next);
+        assert!(again.is_ok(), "{by}: {again:?}");
+    }
+}
+
+#[test]
+fn a_clock_that_is_set_shortens_no_wait_after_an_attack() {
+    for by in [-3_600, 3_600] {
+        let mut host = Host::used_to(1_000, 700);
+        host.see(10, 50_000, Judgement::Hostile);
+        let learned = host.learned();
+        host.baseline.clock_set(by);
+        host.next = host.next.checked_add_signed(by).unwrap();
+        host.quiet(120 + 60, 9_000);
+        assert_eq!(host.learned(), learned, "{by}");
+        host.quiet(10, 1_000);
+        assert_eq!(host.learned(), learned + 10, "{by}");
+    }
+}
+
+#[test]
+fn hours_of_long_ago_do_not_spoil_the_state_of_a_host_that_is_back() {
+    let mut host = Host::used_to(1_000, 2 * HOUR);
+    host.next += 40 * DAY;
+    host.quiet(3 * HOUR, 1_000);
+    let state = host.baseline.state();
+    let again = Baseline::restore(Settings::default(), &state, host.next);
+    assert!(again.is_ok(), "{again:?}");
+}
+
+#[test]
 fn a_damaged_state_is_refused_with_the_reason() {
     let (_, mut host) = hosts().pop().unwrap();
     host.quiet(10, 70_000);

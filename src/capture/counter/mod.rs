@@ -3,12 +3,17 @@
 //! The detector's thread reads the interface counters 2 to 5 ms after the end of each window, never exactly at it. A
 //! [`WindowCounter`] draws a straight line between two readings and asks how high the cumulative count stood at the
 //! window's end. Because it floors the *cumulative* count, not the difference, a packet that timer jitter moves out of
-//! one window always reappears in its neighbour: totals stay exact. [`WatchedCounter`] adds up several interfaces.
+//! one window always reappears in its neighbour: totals stay exact. [`WatchedCounter`] adds up several interfaces, of
+//! which some may be without a reading, or gone.
 //!
 //! Times are monotonic nanoseconds from an origin that the caller chooses; the wall clock never enters here, so a clock
 //! step cannot distort a rate. This file must never ask for the time, read a counter, or guess what it was not told.
 
+mod watched;
+
 use std::collections::VecDeque;
+
+pub use watched::{Captured, WatchedCounter};
 
 /// How long taking a reading may last. Beyond it nobody knows at which moment of the span the counter stood so high;
 /// at 50 ms windows 10 ms of doubt is already a fifth of a window.
@@ -54,6 +59,8 @@ pub enum NicQuality {
     Measured,
     /// A reading was missed: the change was spread evenly over the windows in between.
     Spread,
+    /// Some interfaces had no reading of their own: what capture saw of them stands in.
+    Partial,
     /// The driver refreshes its counters only every second or two; trigger on capture, take totals of whole steps.
     Stepping,
 }
@@ -289,79 +296,6 @@ impl WindowCounter {
             read_at_nanos: base.read_at_nanos,
         });
         Count::Known(counts, quality)
-    }
-}
-
-/// Several interfaces watched together: one [`NicReading`] a window, their sum.
-///
-/// The interfaces are numbered in the order they are watched in, from 0.
-#[derive(Clone, Debug)]
-pub struct WatchedCounter {
-    links: Vec<WindowCounter>,
-}
-
-impl WatchedCounter {
-    /// Counters for `links` interfaces.
-    #[must_use]
-    pub fn new(links: usize, window_nanos: u64) -> Self {
-        Self {
-            links: vec![WindowCounter::new(window_nanos); links],
-        }
-    }
-
-    /// Adds one interface's reading; `None` says that the interface is gone.
-    pub fn push(&mut self, link: usize, reading: Option<CounterReading>) -> Pushed {
-        let Some(counter) = self.links.get_mut(link) else {
-            return Pushed::Discarded;
-        };
-        match reading {
-            Some(reading) => counter.push(reading),
-            None => {
-                counter.restart();
-                Pushed::Restarted
-            }
-        }
-    }
-
-    /// The sum of the interfaces' readings of the window that ends at `end_nanos`, with the worst of their
-    /// qualities; `None` as soon as one of them has none. `captured_packets` is by interface; a missing one is 0.
-    pub fn window(&mut self, end_nanos: u64, captured_packets: &[u64]) -> Option<NicReading> {
-        let captured = captured_packets.iter().copied().chain(std::iter::repeat(0));
-        let readings = self
-            .links
-            .iter_mut()
-            .zip(captured)
-            .map(|(link, seen)| link.window(end_nanos, seen));
-        // Every interface must close the window, so no short-cut at the first that has no reading.
-        readings
-            .reduce(|sum, reading| Some(sum?.plus(&reading?)))
-            .flatten()
-    }
-
-    /// The sum of what came late, over the interfaces for which something did; see [`WindowCounter::take_late`].
-    pub fn take_late(&mut self) -> Option<LateReading> {
-        let late = self.links.iter_mut().filter_map(WindowCounter::take_late);
-        late.reduce(|sum, link| LateReading {
-            windows: sum.windows.max(link.windows),
-            reading: sum.reading.plus(&link.reading),
-        })
-    }
-
-    /// Whether an interface's driver refreshes its counters only now and then.
-    #[must_use]
-    pub fn is_stepping(&self, link: usize) -> bool {
-        self.links.get(link).is_some_and(WindowCounter::is_stepping)
-    }
-}
-
-impl NicReading {
-    fn plus(&self, other: &Self) -> Self {
-        Self {
-            packets: self.packets.saturating_add(other.packets),
-            bytes: self.bytes.saturating_add(other.bytes),
-            missed: self.missed.saturating_add(other.missed),
-            quality: self.quality.max(other.quality),
-        }
     }
 }
 
@@ -739,53 +673,6 @@ mod tests {
             counter.window(boundary * WINDOW, 1_000);
         }
         assert!(!counter.is_stepping());
-    }
-
-    #[test]
-    fn interfaces_add_up_and_one_without_a_reading_leaves_none() {
-        let mut watched = WatchedCounter::new(2, WINDOW);
-        for boundary in 0..3 {
-            watched.push(0, Some(reading(boundary * WINDOW, boundary * 100)));
-            watched.push(1, Some(reading(boundary * WINDOW, boundary * 7)));
-            let sum = watched.window(boundary * WINDOW, &[0, 0]);
-            assert_eq!(sum.map(|sum| sum.packets), (boundary > 0).then_some(107));
-        }
-        watched.push(0, Some(reading(3 * WINDOW, 300)));
-        assert_eq!(watched.push(1, None), Pushed::Restarted);
-        assert_eq!(watched.window(3 * WINDOW, &[0, 0]), None);
-        assert_eq!(watched.push(2, None), Pushed::Discarded);
-        assert_eq!(WatchedCounter::new(0, WINDOW).window(WINDOW, &[]), None);
-    }
-
-    #[test]
-    fn late_windows_of_several_interfaces_add_up() {
-        let mut watched = WatchedCounter::new(2, WINDOW);
-        watched.push(0, Some(reading(0, 0)));
-        watched.push(1, Some(reading(0, 0)));
-        assert_eq!(watched.window(WINDOW, &[]), None);
-        watched.push(0, Some(reading(2 * WINDOW, 200)));
-        watched.push(1, Some(reading(2 * WINDOW, 20)));
-        assert_eq!(
-            watched
-                .window(2 * WINDOW, &[])
-                .map(|sum| (sum.packets, sum.quality)),
-            Some((110, NicQuality::Spread))
-        );
-        let late = watched.take_late().expect("the window before");
-        assert_eq!((late.windows, late.reading.packets), (1, 110));
-    }
-
-    #[test]
-    fn the_worst_quality_of_the_interfaces_is_the_sums() {
-        let mut watched = WatchedCounter::new(2, WINDOW);
-        let mut last = None;
-        for boundary in 0..5 {
-            watched.push(0, Some(reading(boundary * WINDOW, boundary)));
-            watched.push(1, Some(reading(boundary * WINDOW, 0)));
-            last = watched.window(boundary * WINDOW, &[1, 100]);
-        }
-        assert!(watched.is_stepping(1) && !watched.is_stepping(0));
-        assert_eq!(last.map(|sum| sum.quality), Some(NicQuality::Stepping));
     }
 
     #[test]

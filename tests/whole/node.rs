@@ -1,0 +1,132 @@
+//! A node: the agent with a configuration file on the host of a lab, and the platform it talks to.
+
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ftagent::demo::platform::{
+    Call, Endpoint, NodeConfig, Oddity, Platform, Received, Serves, Settings,
+};
+
+use crate::common::agent::Agent;
+use crate::common::generate::{Frames, trafgen};
+use crate::common::netns::{HOST_LINK, Lab, Offload};
+use crate::common::process::{Running, Scratch};
+
+/// The key of every node here. No output of the agent may ever show a part of it.
+pub(crate) const KEY: &str = "ft_live_marker5c0ffee5c0ffee5c0ffee0badc0de77";
+
+/// The platform's limit: floods here have four to eight times as many packets a second.
+pub(crate) const LIMIT_PPS: u64 = 1_000;
+
+/// Everything a test needs: a link, a platform on the host's side of it, a state directory, a configuration.
+pub(crate) struct Node {
+    pub(crate) lab: Lab,
+    pub(crate) platform: Platform,
+    pub(crate) state: Scratch,
+    pub(crate) config: PathBuf,
+}
+
+impl Node {
+    /// A node whose platform speaks `serves` and sets a limit; none where there can be no lab.
+    pub(crate) fn new(serves: Serves, contract: &str) -> Option<Self> {
+        let lab = Lab::new(Offload::Off, &["trafgen"])?;
+        let settings = Settings {
+            serves,
+            key: KEY.to_owned(),
+            config: NodeConfig::threshold(LIMIT_PPS),
+            ..Settings::default()
+        };
+        let node_uuid = settings.node_uuid.clone();
+        let platform = lab.in_host(|| Platform::start(settings).expect("a platform"));
+        let config = lab.scratch.write(
+            "ftagent.toml",
+            &format!(
+                "[api]\nkey = \"{KEY}\"\nnode_uuid = \"{node_uuid}\"\nbase = \"{}\"\ncontract = \"{contract}\"\n\
+                 [log]\nlevel = \"debug\"\n",
+                platform.base()
+            ),
+        );
+        std::fs::set_permissions(&config, Permissions::from_mode(0o600)).expect("the file is ours");
+        Some(Self {
+            lab,
+            platform,
+            state: Scratch::new(),
+            config,
+        })
+    }
+
+    /// Starts the agent.
+    pub(crate) fn start(&self, options: &[&str]) -> Agent {
+        let config = self.config.to_string_lossy();
+        let mut all = vec!["--config", &config];
+        all.extend_from_slice(options);
+        Agent::start_online(&self.lab, &[HOST_LINK], self.state.path(), &all)
+    }
+
+    /// Waits until the agent has taken over the platform's limit: the platform was asked, and a window has passed.
+    pub(crate) fn wait_for_limit(&self) {
+        self.wait("a look at the configuration", |received| {
+            received
+                .iter()
+                .any(|each| each.endpoint == Endpoint::Config && each.taken)
+        });
+        std::thread::sleep(Duration::from_millis(300));
+    }
+
+    /// A SYN flood of so many packets, which takes three to five seconds for 20,000.
+    pub(crate) fn flood(&self, packets: u64) -> Running {
+        trafgen(&self.lab, &Frames::syn(&self.lab), packets, 50)
+    }
+
+    /// Waits until `wanted` is true of what the platform received.
+    pub(crate) fn wait(&self, what: &str, wanted: impl FnMut(&[Received]) -> bool) {
+        let came = self.platform.wait_for(Duration::from_secs(40), wanted);
+        assert!(came, "no {what}; the platform received:\n{}", self.heard());
+    }
+
+    /// What the platform received, a line each, for a failing test.
+    pub(crate) fn heard(&self) -> String {
+        let line = |each: &Received| {
+            format!(
+                "{} {:?} {} {:?} {:?} {}",
+                each.wall, each.endpoint, each.status, each.violations, each.oddities, each.body
+            )
+        };
+        let all = self.platform.recorded();
+        all.iter().map(line).collect::<Vec<_>>().join("\n")
+    }
+
+    /// Nothing the platform received broke the contract or was odd after what came before.
+    pub(crate) fn assert_all_right(&self) {
+        assert_right(&self.platform.recorded());
+    }
+
+    /// The steps of incidents that the platform took, in order: what they are for, and their bodies.
+    pub(crate) fn steps(&self) -> Vec<Received> {
+        let mut all = self.platform.recorded();
+        all.retain(|each| {
+            each.taken
+                && matches!(
+                    each.call,
+                    Call::Incident(_) | Call::Open(_) | Call::Update { .. } | Call::Resolve { .. }
+                )
+        });
+        all
+    }
+}
+
+/// No request broke the contract or was odd after what came before.
+pub(crate) fn assert_right(received: &[Received]) {
+    // The first peak is an estimate from less than a second, and the report after it may correct it downwards.
+    let is_correction = |oddity: &Oddity| matches!(oddity, Oddity::PeakFell);
+    for each in received {
+        assert!(each.violations.is_empty(), "{each:?}");
+        assert!(
+            each.oddities.iter().all(is_correction),
+            "{:?} {each:?}",
+            each.oddities
+        );
+    }
+}
