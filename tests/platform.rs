@@ -202,7 +202,7 @@ fn resolution() -> Value {
         "protocol_breakdown": {"tcp": 97.8, "udp": 2.0, "icmp": 0.2},
         "tcp_flag_breakdown": {"SYN": 1}, "pkt_length_histogram": {"0-64": 4},
         "ttl_distribution": {"54": 4}, "velocity_curve": [{"t": 0, "pps": 268_400.2}],
-        "src_ip_entropy": 11.204, "avg_pkt_length": 60.2, "total_packets": 41_200_331,
+        "avg_pkt_length": 60.2, "total_packets": 41_200_331,
         "source_ip_count": 80_412, "top_src_ips": [], "top_dst_ports": []})
 }
 
