@@ -50,7 +50,8 @@ impl Judge {
                 return None;
             }
         };
-        let upstream = platform.base().strip_suffix("/api/v1").unwrap();
+        let upstream = platform.base().strip_suffix("/api/v1");
+        let upstream = upstream.expect("the base ends so");
         let mut command = Command::new("node");
         command
             .arg(program)
@@ -58,12 +59,13 @@ impl Judge {
             .arg(&document)
             .arg(upstream);
         let mut process = Running::start(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
-        let log = Lines::follow(process.child.stdout.take().unwrap(), |_| {});
-        let errors = Lines::follow(process.child.stderr.take().unwrap(), |_| {});
+        let log = Lines::follow(process.child.stdout.take().expect("it is piped"), |_| {});
+        let errors = Lines::follow(process.child.stderr.take().expect("it is piped"), |_| {});
         let started = until(STARTING, || log.contain(LISTENING));
         assert!(started, "{}{}", log.text(), errors.text());
         let text = log.text();
-        let address = text.split(LISTENING).nth(1).unwrap();
+        let address = text.split(LISTENING).nth(1);
+        let address = address.expect("it was waited for");
         let address: String = address.chars().take_while(|c| !c.is_whitespace()).collect();
         Some(Self {
             base: format!("http://{address}/api/v1"),
@@ -85,7 +87,8 @@ fn shared() -> PathBuf {
 
 /// The proxy's program, where the set-up puts it.
 fn program() -> Result<PathBuf, String> {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent();
+    let target = target.expect("the folder for tests is in the target folder");
     let program = target.join("tools/prism/node_modules/@stoplight/prism-cli/dist/index.js");
     if !program.exists() {
         return Err(format!(
