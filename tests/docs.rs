@@ -64,6 +64,40 @@ fn sources() -> BTreeMap<String, String> {
     files
 }
 
+/// The same without what is compiled for tests only.
+fn shipped_sources() -> BTreeMap<String, String> {
+    /// How the tests under the code begin: nothing else stands behind them.
+    const TESTS: &str = "#[cfg(test)]\nmod tests {";
+
+    let mut sources = sources();
+    let of_tests: Vec<String> = sources
+        .iter()
+        .flat_map(|(file, text)| {
+            let folder = file.trim_end_matches("mod.rs").trim_end_matches(".rs");
+            let folder = if file.ends_with("mod.rs") {
+                folder.to_owned()
+            } else {
+                format!("{folder}/")
+            };
+            let modules = text.split("#[cfg(test)]\nmod ").skip(1);
+            let modules = modules.filter_map(|module| module.split_once(';').map(|(name, _)| name));
+            modules
+                .filter(|name| name.chars().all(|c| c.is_alphanumeric() || c == '_'))
+                .map(|name| format!("{folder}{name}.rs"))
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    for file in of_tests {
+        let removed = sources.remove(&file);
+        assert!(removed.is_some(), "{file}: no such file");
+    }
+    for text in sources.values_mut() {
+        let end = text.find(TESTS).unwrap_or(text.len());
+        text.truncate(end);
+    }
+    sources
+}
+
 /// Says which words only one of the two sides has.
 #[track_caller]
 fn assert_same(page: &BTreeSet<String>, truth: &BTreeSet<String>, what: &str) {
@@ -143,6 +177,25 @@ fn first_cells(text: &str) -> BTreeSet<String> {
         .collect()
 }
 
+/// Every command, as it is called.
+const COMMANDS: [&str; 5] = ["run", "replay", "demo", "check", "config show"];
+
+/// The commands that the help lists.
+fn listed_commands() -> BTreeSet<String> {
+    let help = told(&["--help"]);
+    let (_, list) = help
+        .split_once("Commands:\n")
+        .expect("the help lists commands");
+    list.lines()
+        .take_while(|line| !line.is_empty())
+        // What goes on from the line before stands further in.
+        .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|command| *command != "help")
+        .map(str::to_owned)
+        .collect()
+}
+
 fn told(arguments: &[&str]) -> String {
     let output = Command::new(PROGRAM)
         .args(arguments)
@@ -185,10 +238,25 @@ fn the_list_of_rooms_is_the_list_of_files() {
 }
 
 #[test]
+fn every_command_has_its_section() {
+    let commands = COMMANDS.map(|command| command.split(' ').next().unwrap_or_default().to_owned());
+    assert_same(&commands.into(), &listed_commands(), "the commands here");
+    let readme = page("README.md");
+    let headings = lines(&readme).filter(|(_, code)| !code);
+    let sections: BTreeSet<String> = headings
+        .filter_map(|(line, _)| line.strip_prefix("### ftagent "))
+        .map(str::to_owned)
+        .collect();
+    let commands = COMMANDS.map(str::to_owned);
+    assert_same(&sections, &commands.into(), "commands in README.md");
+}
+
+#[test]
 fn every_option_is_in_its_table_and_the_reverse() {
     let readme = page("README.md");
-    for command in ["run", "replay"] {
-        let help = options(&told(&[command, "--help"]));
+    for command in COMMANDS {
+        let words: Vec<&str> = command.split(' ').chain(["--help"]).collect();
+        let help = options(&told(&words));
         assert!(help.contains("--help"), "{help:?}");
         let table = section(&readme, &format!("### ftagent {command}"));
         let listed = options(
@@ -419,7 +487,7 @@ fn every_thread_is_in_the_table() {
         .filter(|cell| cell.starts_with("ft-"))
         .map(|cell| cell.trim_end_matches('N').to_owned())
         .collect();
-    let sources = sources();
+    let sources = shipped_sources();
     let mut truth = BTreeSet::new();
     for text in sources.values() {
         for name in text.split("\"ft-").skip(1) {

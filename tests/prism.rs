@@ -243,7 +243,7 @@ fn whatever_attack_it_is_each_request_is_what_the_contract_describes() {
             "{path}"
         );
     }
-    assert!(told(&records, Endpoint::Metrics) >= begun.len());
+    assert_eq!(told(&records, Endpoint::Metrics), begun.len());
     let incidents = told(&records, Endpoint::Incident);
     // Each attack is opened and ended; what lies between may have become one.
     assert!(

@@ -9,6 +9,8 @@ use serde_json::Value as Json;
 use super::Failure;
 use super::output::{SCHEMA, print};
 use crate::config::{Config, Key, Origin, Setting, Sources, Value};
+use crate::ledger;
+use crate::uplink::PlatformValues;
 
 /// What there is to do with the configuration.
 #[derive(Debug, clap::Subcommand)]
@@ -41,13 +43,27 @@ impl ConfigCommand {
     }
 }
 
-/// The configuration of this host, or what `file` makes of it.
+/// The configuration of this host, or what `file` makes of it, with what the platform last said as far as the ledger
+/// remembers it.
 pub(super) fn load(file: Option<PathBuf>) -> Result<Config, Failure> {
-    let sources = Sources {
+    let mut sources = Sources {
         file,
         ..Sources::of_this_host()
     };
+    let config = Config::load(sources.clone())?;
+    sources.platform_pps_threshold = platform_pps_threshold(&config);
+    if sources.platform_pps_threshold.is_none() {
+        return Ok(config);
+    }
     Ok(Config::load(sources)?)
+}
+
+/// The packet limit that the platform last gave. A ledger that cannot be read, or is another user's, has no say here.
+fn platform_pps_threshold(config: &Config) -> Option<u64> {
+    let dir = config.state_dir().filter(|_| !config.is_local())?;
+    let stored = ledger::view(dir).ok()??.platform?;
+    let values: PlatformValues = serde_json::from_str(&stored).ok()?;
+    values.pps_threshold
 }
 
 /// One line a setting: name, value, origin.

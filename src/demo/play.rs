@@ -148,7 +148,7 @@ mod tests {
     }
 
     fn player(millis: &[u64], speed: u32) -> Player<Recorded> {
-        let recorded = Recorded(millis.to_vec().into_iter(), [0]);
+        let recorded = Recorded(Vec::from(millis).into_iter(), [0]);
         Player::new(recorded, speed, Timestamp::from_seconds(1_000))
     }
 

@@ -197,7 +197,7 @@ impl Desk<'_> {
             let removed = samples::remove_far(self.db, self.tally.latest, keep_seconds)?;
             self.take_off(removed.untold);
         }
-        outbox::forget(self.db)?;
+        outbox::forget(self.db, self.pages_max)?;
         // Others may have to give way to what came meanwhile.
         self.room(Claim::Rest, 0).map(drop)
     }

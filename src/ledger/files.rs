@@ -50,8 +50,6 @@ pub(super) struct Place {
     named: PathBuf,
     /// Without links: the database may not be one, the way to it may.
     path: PathBuf,
-    /// Which directory it is.
-    identity: Option<Identity>,
     _lock: Option<File>,
 }
 
@@ -91,20 +89,9 @@ impl Place {
         let directory = File::open(&path).map_err(failed(named, "open the directory"))?;
         Ok(Self {
             named: named.to_owned(),
-            identity: identity(&path),
             path,
             _lock: lock(named, directory)?,
         })
-    }
-
-    /// Whether the directory is still found where it was.
-    pub(super) fn is_there(&self) -> bool {
-        self.identity.is_some() && identity(&self.path) == self.identity
-    }
-
-    /// The database as it is named to people.
-    pub(super) fn named_database(&self) -> PathBuf {
-        self.named.join(DATABASE)
     }
 
     /// The database as it is opened.
@@ -184,8 +171,8 @@ impl Place {
         }
         fs::rename(&path, &kept_as)?;
         Ok(LedgerError::SetAside {
-            kept_as: with_suffix(&self.named_database(), SET_ASIDE),
-            path: self.named_database(),
+            kept_as: with_suffix(&named_database(&self.named), SET_ASIDE),
+            path: named_database(&self.named),
             reason: reason.to_owned(),
         })
     }
@@ -235,6 +222,11 @@ pub(super) fn is_in_use(path: &Path) -> bool {
         return false;
     };
     flock(&directory, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
+}
+
+/// The database in a state directory, as it is named to people.
+pub(super) fn named_database(directory: &Path) -> PathBuf {
+    directory.join(DATABASE)
 }
 
 /// The database in a state directory that somebody only looks at.
@@ -325,5 +317,153 @@ pub(super) fn failed(path: &Path, action: &'static str) -> impl FnOnce(io::Error
         path,
         action,
         source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::super::testing::Scratch;
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().mode() & 0o7777
+    }
+
+    #[test]
+    fn directory_and_database_are_for_this_user_alone() {
+        let scratch = Scratch::new();
+        let place = Place::open(&scratch.state().join("deep")).unwrap();
+        place.prepare().unwrap();
+        assert_eq!(mode(&scratch.state()), 0o700);
+        assert_eq!(mode(&scratch.state().join("deep")), 0o700);
+        assert_eq!(mode(&place.database()), 0o600);
+        fs::set_permissions(place.database(), Permissions::from_mode(0o664)).unwrap();
+        place.prepare().unwrap();
+        assert_eq!(mode(&place.database()), 0o600);
+    }
+
+    #[test]
+    fn a_file_in_place_of_the_directory_is_named() {
+        let scratch = Scratch::new();
+        fs::write(scratch.state(), "").unwrap();
+        let error = Place::open(&scratch.state()).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            format!(
+                "state directory {}: expected a directory, found something else; name another with --state-dir",
+                scratch.state().display()
+            )
+        );
+    }
+
+    #[test]
+    fn only_one_agent_works_in_a_directory_and_looking_disturbs_none() {
+        let scratch = Scratch::new();
+        assert!(!is_in_use(&scratch.state()));
+        let place = Place::open(&scratch.state()).unwrap();
+        assert!(is_in_use(&scratch.state()));
+        let error = Place::open(&scratch.state()).unwrap_err().to_string();
+        assert!(
+            error.contains("another agent works in it; stop that one"),
+            "{error}"
+        );
+        drop(place);
+        assert!(!is_in_use(&scratch.state()));
+        Place::open(&scratch.state()).unwrap();
+    }
+
+    #[test]
+    fn a_directory_may_be_reached_by_a_link_and_a_database_may_not() {
+        let scratch = Scratch::new();
+        let real = scratch.path().join("real");
+        fs::create_dir(&real).unwrap();
+        symlink(&real, scratch.state()).unwrap();
+        let place = Place::open(&scratch.state()).unwrap();
+        let elsewhere = scratch.path().join("elsewhere");
+        fs::write(&elsewhere, "precious").unwrap();
+        symlink(&elsewhere, place.database()).unwrap();
+        let Err(Trouble::Unusable(reason)) = place.prepare() else {
+            panic!("a link is not followed")
+        };
+        assert_eq!(reason, "it is a symbolic link, which is not followed");
+        let said = place.set_aside(&reason).unwrap().to_string();
+        assert!(
+            said.contains("state/ftagent.db: it is a symbolic link"),
+            "{said}"
+        );
+        place.prepare().unwrap();
+        assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "precious");
+        assert!(
+            fs::symlink_metadata(real.join("ftagent.db.unusable"))
+                .unwrap()
+                .is_symlink()
+        );
+    }
+
+    #[test]
+    fn what_is_set_aside_keeps_its_log_and_replaces_what_was_set_aside_before() {
+        let scratch = Scratch::new();
+        let place = Place::open(&scratch.state()).unwrap();
+        for round in ["first", "second"] {
+            for name in ["ftagent.db", "ftagent.db-wal"] {
+                fs::write(scratch.state().join(name), round).unwrap();
+            }
+            place.set_aside("it is foreign").unwrap();
+            for name in ["ftagent.db.unusable", "ftagent.db.unusable-wal"] {
+                assert_eq!(
+                    fs::read_to_string(scratch.state().join(name)).unwrap(),
+                    round
+                );
+            }
+        }
+        fs::write(place.database(), "third").unwrap();
+        place.set_aside("it is foreign").unwrap();
+        assert_eq!(
+            scratch.names(),
+            ["ftagent.db.unusable"],
+            "a log of another one would mislead"
+        );
+    }
+
+    #[test]
+    fn a_database_that_was_replaced_is_noticed() {
+        let scratch = Scratch::new();
+        let place = Place::open(&scratch.state()).unwrap();
+        place.prepare().unwrap();
+        let before = place.identity();
+        assert!(before.is_some() && before == place.identity());
+        fs::rename(place.database(), scratch.path().join("kept")).unwrap();
+        assert_eq!(place.identity(), None);
+        place.prepare().unwrap();
+        assert!(place.identity().is_some() && before != place.identity());
+        fs::remove_dir_all(scratch.state()).unwrap();
+        let said = place.cure("it fails".to_owned());
+        assert_eq!(said, "it fails; is the directory still there?");
+    }
+
+    #[test]
+    fn a_stored_baseline_is_believed_only_when_it_is_one() {
+        for (stored, reason) in [
+            ("", "it is damaged: EOF"),
+            ("[1, 2]", "it is damaged"),
+            ("{\"version\": -1}", "it is damaged"),
+            (
+                "{\"version\": 7}",
+                "baseline state has version 7, expected 1",
+            ),
+            (
+                "{\"version\": 1, \"what\": 2}",
+                "it is damaged: unknown field `what`",
+            ),
+            ("\0\0\0\0", "it is damaged: expected value"),
+        ] {
+            let said = parsed_baseline(stored.as_bytes()).unwrap_err();
+            assert!(said.starts_with(reason), "{said}");
+        }
+        let large = vec![b' '; (16 << 20) + 1];
+        let said = parsed_baseline(&large).unwrap_err();
+        assert_eq!(said, "it is larger than 16777216 bytes");
     }
 }

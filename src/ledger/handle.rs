@@ -307,3 +307,162 @@ impl Shared {
         self.latest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::Connection;
+
+    use super::super::testing::{Scratch, report, sample};
+    use super::super::{PlatformIds, Storage};
+    use super::*;
+
+    fn block_on<T>(answer: impl Future<Output = T>) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        runtime.unwrap().block_on(answer)
+    }
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn a_step_is_shown_until_it_is_settled() {
+        let scratch = Scratch::new();
+        let (ledger, _) = Ledger::open(scratch.settings()).unwrap();
+        block_on(async {
+            let mut waiting = ledger.waiting();
+            assert_eq!(waiting.borrow_and_update().storage, Storage::Disk);
+            ledger.event(Step::Open, report("a", 0));
+            waiting.changed().await.unwrap();
+            assert_eq!(waiting.borrow_and_update().incidents, 1);
+            let shown = ledger.outgoing().await;
+            assert_eq!(shown, ledger.outgoing().await);
+            assert_eq!(
+                (shown[0].step, &shown[0].report),
+                (Step::Open, &report("a", 0))
+            );
+            ledger.settle(shown[0].ticket, Settled::Failed).await;
+            let again = ledger.outgoing().await;
+            assert_eq!(again[0].attempts, 1);
+            let delivered = Settled::Delivered(PlatformIds::default());
+            ledger.settle(again[0].ticket, delivered).await;
+            assert_eq!(ledger.outgoing().await, []);
+            waiting.changed().await.unwrap();
+            assert_eq!(waiting.borrow_and_update().incidents, 0);
+            // A merge changes no figure, and wakes whoever waits.
+            ledger.event(Step::Update, report("a", 1));
+            ledger.outgoing().await;
+            waiting.mark_unchanged();
+            ledger.event(Step::Update, report("a", 2));
+            waiting.changed().await.unwrap();
+        });
+        ledger.close(PATIENCE);
+        let (ledger, found) = Ledger::open(scratch.settings()).unwrap();
+        assert_eq!(found.open, Some(report("a", 2)));
+        assert_eq!(block_on(ledger.outgoing())[0].report, report("a", 2));
+    }
+
+    #[test]
+    fn seconds_wake_the_uplink_before_they_are_written_and_notes_are_read_back() {
+        let (ledger, found) = Ledger::open(Settings::default()).unwrap();
+        assert!(found.notices.is_empty());
+        block_on(async {
+            let mut waiting = ledger.waiting();
+            assert_eq!(waiting.borrow_and_update().storage, Storage::Memory);
+            ledger.second(sample(10, 1));
+            waiting.changed().await.unwrap();
+            assert_eq!(waiting.borrow_and_update().samples, 1);
+            let shown = ledger.samples(true, 1).await;
+            assert_eq!(shown, [sample(10, 1)]);
+            ledger.told_samples(shown).await;
+            ledger.second(sample(11, 1));
+            assert_eq!(ledger.samples(false, 9).await, [sample(11, 1)]);
+            ledger.skip_samples().await;
+            assert_eq!(ledger.samples(false, 9).await, []);
+            ledger.remember("a", "1".to_owned());
+            ledger.remember("a", "2".to_owned());
+            assert_eq!(ledger.recall("a").await.as_deref(), Some("2"));
+            assert_eq!(ledger.recall("b").await, None);
+        });
+    }
+
+    #[test]
+    fn an_answer_nobody_waits_for_holds_nobody_up() {
+        let (ledger, _) = Ledger::open(Settings::default()).unwrap();
+        block_on(async {
+            for _ in 0..QUESTIONS_QUEUED * 3 {
+                let asked = ledger.outgoing();
+                tokio::select! {
+                    biased;
+                    _ = asked => {}
+                    () = std::future::ready(()) => {}
+                }
+            }
+            assert_eq!(ledger.outgoing().await, []);
+        });
+    }
+
+    #[test]
+    fn when_the_disk_holds_the_ledger_up_the_detector_goes_on_and_what_is_lost_is_counted() {
+        let scratch = Scratch::new();
+        let (ledger, _) = Ledger::open(scratch.settings()).unwrap();
+        let lock = Connection::open(scratch.state().join("ftagent.db")).unwrap();
+        lock.execute_batch("BEGIN IMMEDIATE").unwrap();
+        for telling in 0..3_000 {
+            ledger.event(Step::Update, report("a", telling));
+            ledger.second(sample(1_000 + telling, 1));
+        }
+        drop(lock);
+        block_on(async {
+            let mut waiting = ledger.waiting();
+            let busy = |waiting: &Waiting| waiting.dropped_events == 0 || waiting.incidents == 0;
+            while busy(&waiting.borrow_and_update()) {
+                waiting.changed().await.unwrap();
+            }
+            let lost = waiting.borrow().clone();
+            assert!(
+                lost.dropped_events < 3_000 && lost.dropped_samples > 1_000,
+                "{lost:?}"
+            );
+            // It works on, with what was taken.
+            ledger.event(Step::Resolve, report("a", 9_999));
+            let first = ledger.outgoing().await.remove(0);
+            assert_eq!((first.step, first.report.packets), (Step::Open, 0));
+        });
+    }
+
+    #[test]
+    fn after_the_end_nobody_waits_for_an_answer() {
+        let (ledger, _) = Ledger::open(Settings::default()).unwrap();
+        let other = ledger.clone();
+        ledger.close(PATIENCE);
+        other.event(Step::Open, report("a", 0));
+        assert_eq!(block_on(other.outgoing()), []);
+        assert_eq!(block_on(other.samples(true, 1)), []);
+        block_on(other.settle(
+            Ticket {
+                step: 1,
+                revision: 0,
+            },
+            Settled::Failed,
+        ));
+        other.close(PATIENCE);
+    }
+
+    #[test]
+    fn a_handle_that_goes_without_a_word_leaves_everything_written() {
+        let scratch = Scratch::new();
+        let (ledger, _) = Ledger::open(scratch.settings()).unwrap();
+        ledger.second(sample(5, 5));
+        ledger.remember("a", "1".to_owned());
+        drop(ledger);
+        // Its thread ends by itself, and lets go of the directory.
+        let begun = crate::clock::monotonic();
+        let (ledger, _) = loop {
+            match Ledger::open(scratch.settings()) {
+                Ok(opened) => break opened,
+                Err(error) => assert!(begun.elapsed() < PATIENCE, "{error}"),
+            }
+        };
+        assert_eq!(block_on(ledger.samples(true, 9)), [sample(5, 5)]);
+        assert_eq!(block_on(ledger.recall("a")).as_deref(), Some("1"));
+    }
+}

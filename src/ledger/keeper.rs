@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
-use super::away::{Away, CarriedOver, Content, carry};
+use super::away::{Away, Content, Left, carry};
 use super::desk::{self, Desk, Owed, Tally};
 use super::files::{self, Place, Trouble};
 use super::outbox;
@@ -25,7 +25,8 @@ const MEMORY_BYTES: u64 = 8 << 20;
 #[derive(Debug)]
 pub(super) struct Keeper {
     settings: Settings,
-    /// Ours while it is locked; none while it cannot be had.
+    /// Ours as long as `store` is the database in it. While it stands in for the disk, nothing of ours keeps a file
+    /// system from being repaired.
     place: Option<Place>,
     store: Store,
     /// Why, and what to do about it, when `store` only stands in for the disk.
@@ -92,13 +93,13 @@ impl Keeper {
         reason: String,
         found: &mut Found,
     ) -> Result<Self, LedgerError> {
-        let mut keeper = Self::new(settings, place, in_memory(MEMORY_BYTES)?);
-        let disk = keeper.place.as_ref().map(Store::open_to_read);
-        let mut carried = CarriedOver::These(Vec::new());
-        let mut counted = false;
+        let mut keeper = Self::new(settings, None, in_memory(MEMORY_BYTES)?);
+        let disk = place.as_ref().map(Store::open_to_read);
+        let mut left = Left::default();
         if let Some(Ok(disk)) = disk {
-            counted = keeper.read(disk.db(), found).is_ok();
-            carried = carry(disk.db(), &mut keeper.store);
+            left.is_counted = keeper.read(disk.db(), found).is_ok();
+            left.born = disk.born().ok();
+            left.carried = carry(disk.db(), &mut keeper.store);
             disk.abandon();
         }
         keeper.tally.incidents = outbox::waiting(keeper.store.db()).unwrap_or_default();
@@ -106,8 +107,7 @@ impl Keeper {
         keeper.away = Some(Away {
             since: clock::now(),
             reason,
-            carried,
-            counted,
+            left,
             owed: Owed::default(),
         });
         found.notices.extend(keeper.complaint());
@@ -215,14 +215,12 @@ impl Keeper {
             && place.identity() != self.store.identity()
         {
             // Whatever is written now is gone with the file that nobody can find.
-            self.place = None;
             self.leave("it was removed or replaced while the agent worked with it".to_owned());
             self.try_again();
         }
         let keep_seconds = self.settings.keep_seconds;
         self.run(false, |desk| desk.tidy(keep_seconds));
-        if self.away.is_none()
-            && self.place.is_some()
+        if self.place.is_some()
             && let Err(error) = self.store.checkpoint()
         {
             self.fall_back(&error);
@@ -270,7 +268,7 @@ impl Keeper {
 
     /// The database failed: goes on in memory. One that is damaged is set aside at once, and a new one takes its place.
     fn fall_back(&mut self, error: &rusqlite::Error) {
-        let Some(place) = self.place.as_ref().filter(|_| self.away.is_none()) else {
+        let Some(place) = &self.place else {
             // It was in memory already, and nothing is left of it. The disk may have more.
             self.restart_memory();
             return;
@@ -288,15 +286,19 @@ impl Keeper {
         let Ok(mut memory) = Store::in_memory(MEMORY_BYTES) else {
             return;
         };
-        let carried = carry(self.store.db(), &mut memory);
+        let left = Left {
+            born: self.store.born().ok(),
+            carried: carry(self.store.db(), &mut memory),
+            is_counted: true,
+        };
         std::mem::replace(&mut self.store, memory).abandon();
+        self.place = None;
         self.tally.incidents = outbox::waiting(self.store.db()).unwrap_or_default();
         self.tally.samples = 0;
         self.away = Some(Away {
             since: clock::now(),
             reason,
-            carried,
-            counted: true,
+            left,
             owed: Owed::default(),
         });
         if let Some(complaint) = self.complaint() {
@@ -343,23 +345,20 @@ impl Keeper {
         let Some(dir) = self.settings.dir.clone() else {
             return Ok(());
         };
-        let place = match self.place.take() {
-            Some(place) if place.is_there() => place,
-            _ => Place::open(&dir).map_err(|error| error.to_string())?,
-        };
+        let place = Place::open(&dir).map_err(|error| error.to_string())?;
         let opened = open_disk(&place, self.settings.quota_bytes, notices);
-        let place = self.place.insert(place);
         let mut disk = opened.map_err(Trouble::reason)?;
         let Some(away) = &self.away else {
             return Ok(());
         };
         let content = Content::of(self.store.db()).map_err(|error| error.to_string())?;
         let mut desk_tally = self.tally;
+        let born = disk.born().map_err(|error| error.to_string())?;
         let pages_max = disk.pages_max();
         let (tell, first_step) = (self.settings.has_uplink, self.next_step);
         let brought = disk.transact(true, |db| {
             let on_disk = Tally::of(db)?;
-            if !away.counted {
+            if !away.left.is_counted {
                 desk_tally.dropped_events += on_disk.dropped_events;
                 desk_tally.dropped_samples += on_disk.dropped_samples;
             }
@@ -372,17 +371,18 @@ impl Keeper {
                 next_step: first_step.max(outbox::last_step(db)? + 1),
                 owed: None,
             };
-            away.bring_back(&mut desk, &content)?;
+            away.bring_back(&mut desk, &content, born)?;
             let known = Tally::of(db)?;
             desk.tally.incidents = known.incidents;
             desk.tally.samples = known.samples;
             desk.end(&on_disk)?;
             Ok((desk.tally, desk.next_step))
         });
-        let (tally, next_step) = brought.map_err(|error| trouble(place, &error).reason())?;
+        let (tally, next_step) = brought.map_err(|error| trouble(&place, &error).reason())?;
         self.tally = tally;
         self.next_step = next_step;
         self.store = disk;
+        self.place = Some(place);
         Ok(())
     }
 
@@ -398,8 +398,7 @@ impl Keeper {
     }
 
     fn named_path(&self) -> PathBuf {
-        let dir = self.settings.dir.clone().unwrap_or_default();
-        self.place.as_ref().map_or(dir, Place::named_database)
+        files::named_database(self.settings.dir.as_deref().unwrap_or(Path::new("")))
     }
 }
 
@@ -460,4 +459,574 @@ fn stored(db: &Connection, path: &Path, found: &mut Found) -> rusqlite::Result<(
 fn first_step(last: i64) -> i64 {
     let micros = clock::now().as_nanos() / 1_000;
     last.saturating_add(1).max(signed(micros))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{FileExt, symlink};
+
+    use super::super::away::CarriedOver;
+    use super::super::testing::{Scratch, report, sample};
+    use super::super::{Outgoing, PlatformIds, Sample, Settled, Step, Ticket};
+    use super::*;
+    use crate::detect::baseline::{
+        Baseline, BaselineState, Judgement, LearningCaps, SecondValues, Series,
+    };
+
+    fn opened(scratch: &Scratch) -> (Keeper, Found) {
+        Keeper::open(scratch.settings()).unwrap()
+    }
+
+    fn state(seconds: u64) -> BaselineState {
+        let mut baseline = Baseline::new(crate::detect::baseline::Settings::default());
+        let mut values = SecondValues::new();
+        values.set(Series::Pps, 1_234);
+        for second in 1_772_409_600..1_772_409_600 + seconds {
+            baseline.second(second, &values, Judgement::Quiet, &LearningCaps::default());
+        }
+        baseline.state()
+    }
+
+    impl Keeper {
+        fn event(&mut self, id: &str, step: Step, telling: u64) {
+            let report = report(id, telling);
+            self.run(true, |desk| desk.event(step, &report)).unwrap();
+        }
+
+        fn second(&mut self, second: u64) {
+            self.run(false, |desk| desk.second(&sample(second, second)))
+                .unwrap();
+        }
+
+        fn outgoing(&mut self) -> Vec<Outgoing> {
+            self.run(false, |desk| desk.outgoing()).unwrap()
+        }
+
+        fn settle(&mut self, ticket: Ticket, settled: &Settled) {
+            self.run(true, |desk| desk.settle(ticket, settled)).unwrap();
+        }
+
+        fn samples(&mut self) -> Vec<Sample> {
+            self.run(false, |desk| desk.samples(false, 1_000)).unwrap()
+        }
+
+        /// Delivers everything there is; says what that was, in order.
+        fn deliver_all(&mut self) -> Vec<(String, Step, u64)> {
+            let mut told = Vec::new();
+            while let Some(first) = self.outgoing().into_iter().next() {
+                self.settle(first.ticket, &Settled::Delivered(PlatformIds::default()));
+                told.push((first.report.id, first.step, first.report.packets));
+            }
+            told
+        }
+
+        fn is_away(&self) -> bool {
+            matches!(self.waiting().storage, Storage::Fallback { .. })
+        }
+    }
+
+    fn told(told: &[(&str, Step, u64)]) -> Vec<(String, Step, u64)> {
+        told.iter()
+            .map(|(id, step, telling)| ((*id).to_owned(), *step, *telling))
+            .collect()
+    }
+
+    fn delivered(id: i64) -> Settled {
+        Settled::Delivered(PlatformIds {
+            id: Some(id),
+            uuid: None,
+        })
+    }
+
+    #[test]
+    fn what_was_kept_is_found_at_the_next_start() {
+        let scratch = Scratch::new();
+        let (mut keeper, found) = opened(&scratch);
+        assert!(found.baseline.is_none() && found.open.is_none() && found.notices.is_empty());
+        keeper.event("a", Step::Open, 0);
+        keeper.event("a", Step::Update, 5);
+        keeper.second(1_000);
+        let learned = state(200);
+        keeper.run(true, |desk| desk.baseline(&learned)).unwrap();
+        keeper.run(false, |desk| desk.note(PLATFORM, "{}")).unwrap();
+        keeper.run(false, |desk| {
+            desk.lost(3, 4);
+            Ok(())
+        });
+        let waiting = keeper.waiting();
+        keeper.close();
+
+        let (mut keeper, found) = opened(&scratch);
+        assert_eq!(found.notices, [""; 0]);
+        assert_eq!(found.open.unwrap().packets, 5);
+        assert_eq!(found.baseline, Some(learned));
+        assert_eq!(found.platform.as_deref(), Some("{}"));
+        assert_eq!(keeper.waiting(), waiting);
+        assert_eq!((waiting.incidents, waiting.samples), (1, 1));
+        assert_eq!((waiting.dropped_events, waiting.dropped_samples), (3, 4));
+        assert_eq!(keeper.samples(), [sample(1_000, 1_000)]);
+        let all = keeper.deliver_all();
+        assert_eq!(all, told(&[("a", Step::Open, 0), ("a", Step::Update, 5)]));
+    }
+
+    #[test]
+    fn a_database_that_cannot_be_used_is_set_aside_with_the_reason() {
+        let run_sql = |path: &Path, sql: &str| {
+            Connection::open(path).unwrap().execute_batch(sql).unwrap();
+        };
+        type Damage<'a> = &'a dyn Fn(&Path);
+        let cases: [(Damage<'_>, &str); 9] = [
+            (
+                &|path| fs::write(path, "not a database, for once").unwrap(),
+                "it is not a database",
+            ),
+            (&|path| fs::write(path, vec![0; 8_192]).unwrap(), "it is"),
+            (
+                &|path| {
+                    let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+                    file.set_len(file.metadata().unwrap().len() / 2).unwrap();
+                },
+                "it is damaged: ",
+            ),
+            (
+                &|path| {
+                    let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+                    file.write_all_at(&[0xff; 5_000], 9_000).unwrap();
+                },
+                "it is damaged: ",
+            ),
+            (
+                &|path| run_sql(path, "PRAGMA user_version = 2"),
+                "its format is 2, expected 1: another version of ftagent wrote it",
+            ),
+            (
+                &|path| run_sql(path, "PRAGMA application_id = 7"),
+                "it is the database of another program",
+            ),
+            (
+                &|path| run_sql(path, "DROP TABLE note"),
+                "it is damaged: its tables are not those of this version",
+            ),
+            (
+                &|path| {
+                    fs::remove_file(path).unwrap();
+                    fs::create_dir(path).unwrap();
+                },
+                "it is not a file",
+            ),
+            (
+                &|path| {
+                    fs::rename(path, path.with_extension("real")).unwrap();
+                    symlink(path.with_extension("real"), path).unwrap();
+                },
+                "it is a symbolic link, which is not followed",
+            ),
+        ];
+        for (damage, reason) in cases {
+            let scratch = Scratch::new();
+            let (mut keeper, _) = opened(&scratch);
+            keeper.event("a", Step::Open, 0);
+            keeper.close();
+            let path = scratch.state().join("ftagent.db");
+            damage(&path);
+            let (mut keeper, found) = opened(&scratch);
+            let [said] = &found.notices[..] else {
+                panic!("{reason}: {:?}", found.notices)
+            };
+            let begin = format!("{}: {reason}", path.display());
+            let end = format!(
+                "; kept as {}.unusable, and a new one begins",
+                path.display()
+            );
+            assert!(said.starts_with(&begin) && said.ends_with(&end), "{said}");
+            assert!(!keeper.is_away() && keeper.outgoing().is_empty());
+            keeper.event("b", Step::Open, 0);
+            keeper.close();
+            assert!(scratch.names().contains(&"ftagent.db.unusable".to_owned()));
+            let (mut keeper, found) = opened(&scratch);
+            assert_eq!(found.notices, [""; 0], "the second start is a clean one");
+            assert_eq!(keeper.deliver_all(), told(&[("b", Step::Open, 0)]));
+        }
+    }
+
+    #[test]
+    fn statistics_that_an_operator_made_are_no_damage() {
+        let scratch = Scratch::new();
+        opened(&scratch).0.close();
+        let path = scratch.state().join("ftagent.db");
+        Connection::open(path)
+            .unwrap()
+            .execute_batch("ANALYZE; VACUUM")
+            .unwrap();
+        assert_eq!(opened(&scratch).1.notices, [""; 0]);
+    }
+
+    #[test]
+    fn stored_parts_that_make_no_sense_are_said_and_gone_on_without() {
+        let scratch = Scratch::new();
+        let (mut keeper, _) = opened(&scratch);
+        keeper.event("a", Step::Open, 0);
+        let damage = "UPDATE incident SET report = '{}'; INSERT INTO baseline VALUES (1, '{}')";
+        keeper
+            .run(false, |desk| desk.db.execute_batch(damage))
+            .unwrap();
+        keeper.close();
+        let (_, found) = opened(&scratch);
+        assert!(found.open.is_none() && found.baseline.is_none());
+        let [baseline, open] = &found.notices[..] else {
+            panic!("{:?}", found.notices)
+        };
+        assert!(baseline.contains("the stored baseline cannot be used: it is damaged: missing"));
+        assert!(
+            open.contains("the stored open incident cannot be used: missing field"),
+            "{open}"
+        );
+    }
+
+    #[test]
+    fn what_the_first_version_had_learned_is_taken_over_once() {
+        let scratch = Scratch::new();
+        fs::create_dir(scratch.state()).unwrap();
+        let old = scratch.state().join("baseline.json");
+        fs::write(&old, serde_json::to_vec(&state(300)).unwrap()).unwrap();
+        let (keeper, found) = opened(&scratch);
+        assert_eq!(
+            (found.baseline, found.notices),
+            (Some(state(300)), Vec::new())
+        );
+        keeper.close();
+        assert_eq!(scratch.names(), ["ftagent.db"]);
+        let (keeper, found) = opened(&scratch);
+        assert_eq!(found.baseline, Some(state(300)));
+        keeper.close();
+        // What has been learned since counts more.
+        fs::write(&old, "half of a ").unwrap();
+        assert_eq!(opened(&scratch).1.notices, [""; 0]);
+        assert_eq!(scratch.names(), ["ftagent.db"]);
+
+        let scratch = Scratch::new();
+        fs::create_dir(scratch.state()).unwrap();
+        fs::write(scratch.state().join("baseline.json"), "half of a ").unwrap();
+        let (_, found) = opened(&scratch);
+        assert!(
+            found.notices[0].contains("baseline.json: it is damaged"),
+            "{:?}",
+            found.notices
+        );
+        assert_eq!(scratch.names(), ["baseline.json.unusable", "ftagent.db"]);
+    }
+
+    /// Keeps the database locked, as a person with a shell might.
+    fn locked(scratch: &Scratch) -> Connection {
+        let other = Connection::open(scratch.state().join("ftagent.db")).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        other
+    }
+
+    #[test]
+    fn while_the_disk_is_away_the_work_goes_on_and_nothing_is_lost_or_doubled() {
+        let scratch = Scratch::new();
+        let (mut keeper, _) = opened(&scratch);
+        keeper.event("told", Step::Open, 0);
+        keeper.deliver_all();
+        for id in ["under way", "waits", "merges", "old"] {
+            keeper.event(id, Step::Open, 0);
+        }
+        keeper.event("old", Step::Update, 1);
+        for second in 1_000..1_010 {
+            keeper.second(second);
+        }
+        keeper
+            .run(false, |desk| desk.note("kept", "before"))
+            .unwrap();
+        let under_way = keeper.outgoing().remove(0);
+        let samples_under_way = &keeper.samples()[..3];
+
+        let lock = locked(&scratch);
+        keeper.event("new", Step::Open, 0);
+        let Storage::Fallback { reason, .. } = keeper.waiting().storage else {
+            panic!("the disk cannot be written")
+        };
+        assert_eq!(reason, "another program keeps it locked; end that program");
+        // All that waited is shown, and what was under way can be settled.
+        assert_eq!(keeper.outgoing().len(), 5);
+        keeper.settle(under_way.ticket, &delivered(1));
+        keeper
+            .run(false, |desk| desk.told(samples_under_way))
+            .unwrap();
+        keeper.event("told", Step::Update, 1);
+        keeper.event("merges", Step::Update, 1);
+        keeper.event("merges", Step::Resolve, 2);
+        keeper.event("under way", Step::Update, 1);
+        let still_under_way = keeper
+            .outgoing()
+            .into_iter()
+            .find(|step| step.report.id == "waits");
+        let still_under_way = still_under_way.unwrap();
+        for second in 1_010..1_015 {
+            keeper.second(second);
+        }
+        let learned = state(100);
+        keeper.run(true, |desk| desk.baseline(&learned)).unwrap();
+        keeper
+            .run(false, |desk| desk.note("new", "meanwhile"))
+            .unwrap();
+        keeper.look_after();
+        assert!(keeper.is_away(), "it is still locked");
+
+        drop(lock);
+        keeper.look_after();
+        assert!(!keeper.is_away());
+        keeper.settle(still_under_way.ticket, &delivered(2));
+        let waiting = keeper.waiting();
+        assert_eq!((waiting.incidents, waiting.samples), (5, 12));
+        assert_eq!((waiting.dropped_events, waiting.dropped_samples), (0, 0));
+        keeper.close();
+
+        let (mut keeper, found) = opened(&scratch);
+        assert_eq!(found.notices, [""; 0]);
+        assert_eq!(found.baseline, Some(learned));
+        let starts: Vec<u64> = keeper
+            .samples()
+            .iter()
+            .map(|sample| sample.start.as_seconds())
+            .collect();
+        assert_eq!(starts, (1_003..1_015).collect::<Vec<u64>>());
+        let notes = keeper.run(false, |desk| desk::notes(desk.db)).unwrap();
+        let notes: Vec<&str> = notes.iter().map(|(_, value)| value.as_str()).collect();
+        assert_eq!(notes, ["before", "meanwhile"]);
+        let ids: Vec<Option<i64>> = keeper.outgoing().iter().map(|step| step.ids.id).collect();
+        assert_eq!(ids, [None, Some(1), None, None, None]);
+        let rest = keeper.deliver_all();
+        assert_eq!(
+            rest,
+            told(&[
+                ("told", Step::Update, 1),
+                ("under way", Step::Update, 1),
+                ("merges", Step::Open, 0),
+                ("merges", Step::Resolve, 2),
+                ("old", Step::Open, 0),
+                ("old", Step::Update, 1),
+                ("new", Step::Open, 0),
+            ])
+        );
+    }
+
+    #[test]
+    fn what_could_not_be_read_stays_on_the_disk_and_is_told_when_it_is_back() {
+        let scratch = Scratch::new();
+        let (mut keeper, _) = opened(&scratch);
+        keeper.event("over", Step::Open, 0);
+        keeper.event("over", Step::Resolve, 1);
+        keeper.event("goes on", Step::Open, 0);
+        let [over, goes_on] = &keeper.outgoing()[..] else {
+            panic!("two incidents")
+        };
+        keeper.leave("the disk fails".to_owned());
+        // As if only the attack that goes on could have been read.
+        let only = "DELETE FROM incident WHERE name = 'over'";
+        keeper.run(false, |desk| desk.db.execute(only, [])).unwrap();
+        keeper.away.as_mut().unwrap().left.carried = CarriedOver::These(vec!["goes on".to_owned()]);
+
+        keeper.settle(over.ticket, &delivered(1));
+        keeper.settle(goes_on.ticket, &delivered(2));
+        keeper.event("goes on", Step::Update, 1);
+        // It came back, and this is all that is known of it.
+        keeper.event("over", Step::Update, 2);
+        keeper.look_after();
+        assert!(!keeper.is_away());
+        let ids: Vec<Option<i64>> = keeper.outgoing().iter().map(|step| step.ids.id).collect();
+        assert_eq!(ids, [Some(1), Some(2)]);
+        assert_eq!(
+            keeper.deliver_all(),
+            told(&[
+                ("over", Step::Resolve, 1),
+                ("over", Step::Update, 2),
+                ("goes on", Step::Update, 1)
+            ])
+        );
+    }
+
+    #[test]
+    fn seconds_that_will_not_be_told_are_not_told_after_the_disk_is_back() {
+        let scratch = Scratch::new();
+        let (mut keeper, _) = opened(&scratch);
+        (100..110).for_each(|second| keeper.second(second));
+        keeper.leave("the disk fails".to_owned());
+        (110..120).for_each(|second| keeper.second(second));
+        keeper.run(false, |desk| desk.skip()).unwrap();
+        keeper.second(120);
+        keeper.look_after();
+        assert_eq!((keeper.is_away(), keeper.waiting().samples), (false, 1));
+        assert_eq!(keeper.samples(), [sample(120, 120)]);
+    }
+
+    #[test]
+    fn a_database_that_is_damaged_at_work_is_replaced_and_what_waits_is_kept() {
+        let scratch = Scratch::new();
+        let (mut keeper, _) = opened(&scratch);
+        keeper.event("a", Step::Open, 0);
+        // Three times what SQLite holds in memory.
+        let fill =
+            "WITH RECURSIVE n (s) AS (SELECT 1 UNION ALL SELECT s + 1 FROM n WHERE s < 60000)
+            INSERT INTO sample SELECT s, 1, 1, 1, 1e11, 1e11, 500, 500, 500, 500, 500 FROM n";
+        keeper.run(true, |desk| desk.db.execute(fill, [])).unwrap();
+        // The log has a sound copy of everything until it begins anew.
+        keeper.close();
+        let (mut keeper, _) = opened(&scratch);
+        let path = scratch.state().join("ftagent.db");
+        let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+        let length = file.metadata().unwrap().len();
+        file.write_all_at(&vec![0xff; 100 << 10], length / 2)
+            .unwrap();
+        let count = "SELECT sum(pps + bps) FROM sample";
+        keeper.run(false, |desk| {
+            desk.db
+                .query_row(count, [], |row| row.get::<_, Option<i64>>(0))
+        });
+        assert!(!keeper.is_away(), "{:?}", keeper.waiting());
+        assert_eq!(scratch.names(), ["ftagent.db", "ftagent.db.unusable"]);
+        keeper.event("a", Step::Resolve, 1);
+        keeper.close();
+        let (mut keeper, found) = opened(&scratch);
+        assert_eq!(found.notices, [""; 0]);
+        assert_eq!(
+            keeper.deliver_all(),
+            told(&[("a", Step::Open, 0), ("a", Step::Resolve, 1)])
+        );
+    }
+
+    #[test]
+    fn a_database_or_a_directory_that_is_removed_at_work_is_made_again() {
+        type Remove<'a> = &'a dyn Fn(&Path);
+        let removals: [Remove<'_>; 3] = [
+            &|state| fs::remove_file(state.join("ftagent.db")).unwrap(),
+            &|state| fs::remove_dir_all(state).unwrap(),
+            &|state| fs::rename(state, state.with_extension("moved")).unwrap(),
+        ];
+        for remove in removals {
+            let scratch = Scratch::new();
+            let (mut keeper, _) = opened(&scratch);
+            keeper.event("a", Step::Open, 0);
+            remove(&scratch.state());
+            keeper.event("b", Step::Open, 0);
+            keeper.look_after();
+            assert!(!keeper.is_away(), "{:?}", keeper.waiting());
+            keeper.event("c", Step::Open, 0);
+            keeper.close();
+            let (mut keeper, found) = opened(&scratch);
+            assert_eq!(found.notices, [""; 0]);
+            let all = [
+                ("a", Step::Open, 0),
+                ("b", Step::Open, 0),
+                ("c", Step::Open, 0),
+            ];
+            assert_eq!(keeper.deliver_all(), told(&all));
+        }
+    }
+
+    #[test]
+    fn what_waits_on_a_disk_that_is_mounted_later_is_told_too() {
+        let scratch = Scratch::new();
+        let (mut keeper, _) = opened(&scratch);
+        keeper.event("earlier", Step::Open, 0);
+        keeper.event("both", Step::Open, 0);
+        keeper.close();
+        // The mount comes after the agent: it begins in the empty directory beneath.
+        fs::rename(scratch.state(), scratch.path().join("disk")).unwrap();
+        let (mut keeper, _) = opened(&scratch);
+        keeper.event("both", Step::Update, 1);
+        keeper.event("later", Step::Open, 0);
+        fs::rename(scratch.state(), scratch.path().join("beneath")).unwrap();
+        fs::rename(scratch.path().join("disk"), scratch.state()).unwrap();
+        keeper.look_after();
+        assert!(!keeper.is_away());
+        let all = [
+            ("earlier", Step::Open, 0),
+            ("both", Step::Open, 0),
+            ("both", Step::Update, 1),
+            ("later", Step::Open, 0),
+        ];
+        assert_eq!(keeper.deliver_all(), told(&all));
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_made_is_said_with_the_cure_and_tried_again() {
+        let scratch = Scratch::new();
+        let blocked = scratch.path().join("mount");
+        fs::write(&blocked, "").unwrap();
+        let settings = Settings {
+            dir: Some(blocked.join("state")),
+            ..scratch.settings()
+        };
+        let (mut keeper, found) = Keeper::open(settings.clone()).unwrap();
+        let [said] = &found.notices[..] else {
+            panic!("{:?}", found.notices)
+        };
+        assert!(
+            said.contains("cannot look at the directory: Not a directory"),
+            "{said}"
+        );
+        assert!(
+            said.contains("give this user the directory; until then incidents"),
+            "{said}"
+        );
+        keeper.event("a", Step::Open, 0);
+        keeper.second(5);
+        assert_eq!(keeper.outgoing().len(), 1);
+        fs::remove_file(&blocked).unwrap();
+        keeper.look_after();
+        assert!(!keeper.is_away());
+        keeper.close();
+        let (mut keeper, _) = Keeper::open(settings).unwrap();
+        assert_eq!(keeper.samples(), [sample(5, 5)]);
+        assert_eq!(keeper.deliver_all(), told(&[("a", Step::Open, 0)]));
+    }
+
+    #[test]
+    fn a_disk_that_cannot_be_written_at_the_start_is_still_read() {
+        let scratch = Scratch::new();
+        let (mut keeper, _) = opened(&scratch);
+        keeper.event("a", Step::Open, 0);
+        let learned = state(100);
+        keeper.run(true, |desk| desk.baseline(&learned)).unwrap();
+        keeper.second(1_000);
+        keeper.close();
+        let lock = locked(&scratch);
+        let (mut keeper, found) = opened(&scratch);
+        assert!(keeper.is_away());
+        assert_eq!(found.notices.len(), 1);
+        assert_eq!(found.open.unwrap().id, "a");
+        assert_eq!(found.baseline, Some(learned));
+        keeper.event("a", Step::Update, 1);
+        keeper.second(1_001);
+        drop(lock);
+        keeper.look_after();
+        assert_eq!((keeper.is_away(), keeper.waiting().samples), (false, 2));
+        assert_eq!(
+            keeper.deliver_all(),
+            told(&[("a", Step::Open, 0), ("a", Step::Update, 1)])
+        );
+    }
+
+    #[test]
+    fn old_seconds_go_and_the_log_does_not_grow_without_bound() {
+        let scratch = Scratch::new();
+        let mut settings = scratch.settings();
+        settings.keep_seconds = 100;
+        let (mut keeper, _) = Keeper::open(settings).unwrap();
+        let log = scratch.state().join("ftagent.db-wal");
+        let mut longest = 0;
+        for round in 0..20 {
+            for second in 0..30 {
+                keeper.second(1_000 + round * 30 + second);
+            }
+            longest = longest.max(fs::metadata(&log).unwrap().len());
+            keeper.look_after();
+        }
+        assert!(longest < 1 << 20, "{longest}");
+        assert_eq!(keeper.samples().len(), 101);
+        assert_eq!(keeper.waiting().samples, 101);
+    }
 }

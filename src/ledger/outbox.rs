@@ -22,6 +22,10 @@ const WAITING_MAX: u64 = 4_096;
 /// Incidents that are over and told, kept to be looked at: two days at that rate, a year of an ordinary one. 4 MB.
 const HISTORY_MAX: u64 = 1_000;
 
+/// The part of a small database that these may take, at two pages each.
+const HISTORY_PART: u64 = 4;
+const HISTORY_PAGES: u64 = 2;
+
 /// Dead letters that are kept, the newest: enough to see what the platform refuses, 500 kB.
 const DEAD_LETTERS_MAX: u64 = 100;
 
@@ -325,10 +329,11 @@ pub(super) fn last_step(db: &Connection) -> rusqlite::Result<i64> {
 }
 
 /// Forgets incidents that are over and told, except the newest.
-pub(super) fn forget(db: &Connection) -> rusqlite::Result<()> {
+pub(super) fn forget(db: &Connection, pages_max: u64) -> rusqlite::Result<()> {
+    let most = HISTORY_MAX.min(pages_max / HISTORY_PART / HISTORY_PAGES);
     let sql = "DELETE FROM incident WHERE id <= (SELECT max(id) FROM incident) - ?1
         AND NOT is_open AND NOT EXISTS (SELECT 1 FROM step WHERE step.incident = incident.id)";
-    db.prepare_cached(sql)?.execute([HISTORY_MAX]).map(drop)
+    db.prepare_cached(sql)?.execute([most]).map(drop)
 }
 
 /// An incident and what of it waits, on the way from one database to another.
@@ -419,6 +424,12 @@ impl Carried {
     pub(super) fn waiting(&self) -> u64 {
         self.steps.len() as u64
     }
+}
+
+/// Whether no incident was ever recorded.
+pub(super) fn is_empty(db: &Connection) -> rusqlite::Result<bool> {
+    let sql = "SELECT NOT EXISTS (SELECT 1 FROM incident)";
+    db.query_row(sql, [], |row| row.get(0))
 }
 
 /// Forgets all steps: they are known better elsewhere.
@@ -592,7 +603,8 @@ mod tests {
     fn of_everything_that_happens_to_an_incident_at_most_three_steps_wait() {
         use Step::{Open, Resolve, Update};
         // What happened, each told as the number of its place; what is told of it in the end.
-        let cases: [(&[Step], &[(Step, u64)]); 10] = [
+        type Case<'a> = (&'a [Step], &'a [(Step, u64)]);
+        let cases: [Case<'_>; 10] = [
             (&[Open], &[(Open, 0)]),
             (&[Open, Update], &[(Open, 0), (Update, 1)]),
             (&[Open, Update, Update, Update], &[(Open, 0), (Update, 3)]),
@@ -856,7 +868,7 @@ mod tests {
         for number in 0..1_100 {
             outbox.record(&number.to_string(), Step::Resolve, 0);
         }
-        forget(outbox.store.db()).unwrap();
+        forget(outbox.store.db(), u64::MAX).unwrap();
         assert_eq!(outbox.number("SELECT count(*) FROM incident"), 1_002);
         assert_eq!(
             outbox.number("SELECT count(*) FROM incident WHERE name = '99'"),

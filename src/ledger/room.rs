@@ -1,7 +1,8 @@
 //! Who has to give way when the quota is used up.
 //!
-//! Seconds go first, the oldest before the others; then incidents that are over and told; then dead letters. What waits
-//! to be told is never pushed out: when all of the quota waits, the next step is refused, and counted by whoever asked.
+//! Seconds go first, the oldest before the others; for a step of an incident then also incidents that are over and told,
+//! and dead letters. What waits to be told is never pushed out: when all of the quota waits, the next step is refused,
+//! and counted by whoever asked.
 
 use rusqlite::Connection;
 
@@ -61,7 +62,10 @@ pub(super) fn make(
     while free_pages(db, pages_max)? < needed {
         let seconds = samples::remove_oldest(db, SECONDS_AT_ONCE)?;
         made.untold_removed += seconds.untold;
-        if seconds.all == 0 && remove_history(db)? == 0 {
+        if seconds.all > 0 {
+            continue;
+        }
+        if claim == Claim::Rest || remove_history(db)? == 0 {
             made.enough = false;
             break;
         }
@@ -89,4 +93,110 @@ fn remove_history(db: &Connection) -> rusqlite::Result<usize> {
     let dead =
         "DELETE FROM dead_letter WHERE id IN (SELECT id FROM dead_letter ORDER BY id LIMIT ?1)";
     db.prepare_cached(dead)?.execute([ROWS_AT_ONCE])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::desk::Desk;
+    use super::super::keeper::Keeper;
+    use super::super::testing::{report, sample};
+    use super::super::{Settings, Step};
+    use super::*;
+    use crate::ledger::{PlatformIds, Settled};
+
+    /// A ledger in memory that is full at 512 KiB.
+    fn keeper() -> Keeper {
+        let settings = Settings {
+            quota_bytes: 512 << 10,
+            ..Settings::default()
+        };
+        Keeper::open(settings).unwrap().0
+    }
+
+    fn run<T>(keeper: &mut Keeper, work: impl Fn(&mut Desk<'_>) -> rusqlite::Result<T>) -> T {
+        keeper.run(false, work).unwrap()
+    }
+
+    fn pages(keeper: &mut Keeper) -> u64 {
+        run(keeper, |desk| {
+            let pages = unsigned(pragma(desk.db, "page_count")?);
+            assert!(pages <= desk.pages_max, "{pages}");
+            Ok(pages - unsigned(pragma(desk.db, "freelist_count")?))
+        })
+    }
+
+    fn seconds(keeper: &mut Keeper, range: std::ops::Range<u64>) {
+        run(keeper, |desk| {
+            range
+                .clone()
+                .try_for_each(|second| desk.second(&sample(second, 9)))
+        });
+    }
+
+    fn incidents(keeper: &mut Keeper, range: std::ops::Range<u64>) {
+        for number in range {
+            let report = report(&format!("{number}"), 0);
+            run(keeper, |desk| desk.event(Step::Open, &report));
+        }
+    }
+
+    #[test]
+    fn seconds_push_out_older_seconds_and_leave_room_for_incidents() {
+        let mut keeper = keeper();
+        seconds(&mut keeper, 1_000..20_000);
+        let waiting = keeper.waiting();
+        assert!(waiting.samples > 3_600, "{waiting:?}");
+        assert_eq!(waiting.samples + waiting.dropped_samples, 19_000);
+        let counted = run(&mut keeper, |desk| samples::waiting(desk.db));
+        assert_eq!(counted, waiting.samples);
+        assert!(pages(&mut keeper) <= 128 - 128 / KEPT_FREE);
+        let newest = run(&mut keeper, |desk| desk.samples(true, 1));
+        assert_eq!(newest, [sample(19_999, 9)]);
+    }
+
+    #[test]
+    fn incidents_push_out_every_second_and_none_pushes_out_an_incident() {
+        let mut keeper = keeper();
+        seconds(&mut keeper, 1_000..8_000);
+        incidents(&mut keeper, 0..1_000);
+        let full = keeper.waiting();
+        assert_eq!(full.samples, 0);
+        assert!(full.dropped_events > 0 && full.incidents > 50, "{full:?}");
+        assert_eq!(full.incidents + full.dropped_events, 1_000);
+        // Seconds find no room now, and take none.
+        seconds(&mut keeper, 8_000..9_000);
+        let still = keeper.waiting();
+        assert_eq!((still.incidents, still.samples), (full.incidents, 0));
+        assert_eq!(still.dropped_samples, 8_000);
+        // What is told makes room: first for incidents, then for seconds.
+        while let Some(step) = run(&mut keeper, |desk| desk.outgoing()).first() {
+            let delivered = Settled::Delivered(PlatformIds::default());
+            run(&mut keeper, |desk| desk.settle(step.ticket, &delivered));
+            if step.step == Step::Open {
+                let resolved = report(&step.report.id, 1);
+                run(&mut keeper, |desk| desk.event(Step::Resolve, &resolved));
+            }
+        }
+        run(&mut keeper, |desk| desk.tidy(3_600));
+        seconds(&mut keeper, 9_000..10_000);
+        let after = keeper.waiting();
+        assert_eq!((after.incidents, after.samples), (0, 1_000));
+        assert_eq!(after.dropped_samples, 8_000);
+    }
+
+    #[test]
+    fn what_is_too_large_for_the_quota_is_left_out() {
+        let mut keeper = keeper();
+        run(&mut keeper, |desk| desk.note("small", "value"));
+        let large = "x".repeat(600 << 10);
+        run(&mut keeper, |desk| desk.note("small", &large));
+        run(&mut keeper, |desk| desk.note("large", &large));
+        let kept = run(&mut keeper, |desk| super::super::desk::notes(desk.db));
+        assert_eq!(kept, [("small".to_owned(), "value".to_owned())]);
+        let mut huge = report("huge", 0);
+        huge.attack_subtype = "x".repeat(200 << 10);
+        run(&mut keeper, |desk| desk.event(Step::Open, &huge));
+        let waiting = keeper.waiting();
+        assert_eq!((waiting.incidents, waiting.dropped_events), (0, 1));
+    }
 }

@@ -281,3 +281,215 @@ fn rounded(sum: u128, parts: u128) -> u64 {
 fn small(value: u64) -> u32 {
     u32::try_from(value).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::store::{PAGE_BYTES, Store, pragma};
+    use super::super::testing::sample;
+    use super::*;
+    use crate::ledger::Settings;
+
+    /// Noon of a day; not on a whole minute.
+    const NOW: u64 = 1_800_014_417;
+
+    fn store() -> Store {
+        Store::in_memory(1 << 30).unwrap()
+    }
+
+    /// Keeps `seconds` until [`NOW`], each with the packets that `pps` of its label gives, without asking for room.
+    fn fill(store: &Store, seconds: u64, columns: &str) {
+        let sql = format!(
+            "WITH RECURSIVE n (s) AS (SELECT ?1 UNION ALL SELECT s + 1 FROM n WHERE s < ?2)
+            INSERT INTO sample SELECT s, 0, {columns} FROM n"
+        );
+        let first = signed(NOW - seconds + 1);
+        store.db().execute(&sql, (first, signed(NOW))).unwrap();
+    }
+
+    fn read(store: &Store, newest: bool, limit: usize) -> Vec<Sample> {
+        untold(store.db(), newest, limit, Timestamp::from_seconds(NOW)).unwrap()
+    }
+
+    #[test]
+    fn a_second_is_told_as_it_was_recorded() {
+        let store = store();
+        let mut kept = sample(NOW, 1_234);
+        kept.udp_permille = 17;
+        kept.threshold_pps = None;
+        assert!(!keep(store.db(), &kept, false).unwrap());
+        assert_eq!(read(&store, false, 10), [kept]);
+        assert_eq!(newest(store.db()).unwrap(), Some(kept));
+    }
+
+    #[test]
+    fn three_days_without_the_platform_are_told_in_whole_seconds_tens_and_minutes() {
+        let store = store();
+        fill(
+            &store,
+            259_200,
+            "s % 100, s % 100, 8, 9, 500, 250, 250, 3, NULL",
+        );
+        let mut all = Vec::new();
+        loop {
+            let some = read(&store, false, 1_000);
+            if some.is_empty() {
+                break;
+            }
+            for sample in &some {
+                told(store.db(), sample).unwrap();
+            }
+            all.extend(some);
+        }
+        assert_eq!(waiting(store.db()).unwrap(), 0);
+        let count = |span| {
+            all.iter()
+                .filter(|sample| sample.span_seconds == span)
+                .count()
+        };
+        assert!((3_600..3_660).contains(&count(1)), "{}", count(1));
+        assert!((3_960..3_972).contains(&count(10)), "{}", count(10));
+        assert!((3_600..=3_602).contains(&count(60)), "{}", count(60));
+        // One after the other, without a gap; the first may begin before the first second.
+        for pair in all.windows(2) {
+            let end = pair[0].start.as_seconds() + u64::from(pair[0].span_seconds);
+            assert_eq!(end, pair[1].start.as_seconds());
+        }
+        let minute = all.iter().find(|sample| sample.span_seconds == 60).unwrap();
+        assert_eq!(
+            (minute.bps, minute.bps_max, minute.tcp_permille),
+            (8, 9, 500)
+        );
+        assert_eq!((minute.connections, minute.start.as_seconds() % 60), (3, 0));
+    }
+
+    #[test]
+    fn the_newest_come_first_when_they_are_asked_for() {
+        let store = store();
+        fill(&store, 50_000, "5, 5, 8, 9, 500, 250, 250, 3, NULL");
+        let mut backwards = read(&store, true, 3_600);
+        assert_eq!(backwards[0].start.as_seconds(), NOW);
+        for sample in &backwards {
+            told(store.db(), sample).unwrap();
+        }
+        while let rest @ [_, ..] = &read(&store, true, 3_600)[..] {
+            for sample in rest {
+                told(store.db(), sample).unwrap();
+            }
+            backwards.extend(rest);
+        }
+        backwards.reverse();
+        store
+            .db()
+            .execute("UPDATE sample SET told = 0", [])
+            .unwrap();
+        let mut forwards = read(&store, false, 3_600);
+        let more = forwards.len();
+        assert_eq!(forwards, backwards[..more]);
+        assert_eq!(read(&store, false, 2), forwards[..2]);
+        assert_eq!(read(&store, false, 0), []);
+        forwards.clear();
+    }
+
+    #[test]
+    fn a_span_holds_the_mean_the_highest_and_the_last_limit() {
+        let store = store();
+        let start = NOW - 7_200 - (NOW - 7_200) % 10;
+        let mut quiet = sample(start + 3, 0);
+        quiet.tcp_permille = 0;
+        quiet.threshold_pps = Some(100);
+        let mut loud = sample(start + 7, 900);
+        (loud.tcp_permille, loud.udp_permille) = (250, 750);
+        loud.threshold_pps = Some(200);
+        loud.connections = 12;
+        for second in [quiet, loud, sample(start + 5, 300)] {
+            keep(store.db(), &second, false).unwrap();
+        }
+        let expected = Sample {
+            start: Timestamp::from_seconds(start),
+            span_seconds: 10,
+            pps: 400,
+            pps_max: 900,
+            bps: 400 * 800,
+            bps_max: 900 * 800,
+            // 225 and 300 of 1,200 packets.
+            tcp_permille: 438,
+            udp_permille: 563,
+            icmp_permille: 0,
+            connections: 9,
+            threshold_pps: Some(200),
+        };
+        assert_eq!(read(&store, false, 5), [expected]);
+        assert_eq!(read(&store, true, 5), [expected]);
+        assert_eq!(told(store.db(), &expected).unwrap(), 3);
+        assert_eq!(told(store.db(), &expected).unwrap(), 0);
+        assert_eq!(read(&store, true, 5), []);
+    }
+
+    #[test]
+    fn the_largest_values_there_can_be_do_not_overflow() {
+        let store = store();
+        let start = NOW - 80_000 - (NOW - 80_000) % 60;
+        for second in 0..60 {
+            let mut largest = sample(start + second, 0);
+            (largest.pps, largest.bps, largest.connections) = (u64::MAX, u64::MAX, u32::MAX);
+            keep(store.db(), &largest, false).unwrap();
+        }
+        let [told] = read(&store, false, 5)[..] else {
+            panic!("one span")
+        };
+        assert_eq!((told.pps, told.connections), (i64::MAX as u64, u32::MAX));
+        assert_eq!(told.tcp_permille, 1_000);
+    }
+
+    #[test]
+    fn a_second_that_comes_again_is_told_again() {
+        let store = store();
+        let db = store.db();
+        assert!(!keep(db, &sample(NOW, 1), false).unwrap());
+        assert!(keep(db, &sample(NOW, 2), false).unwrap());
+        told(db, &sample(NOW, 2)).unwrap();
+        assert!(!keep(db, &sample(NOW, 3), false).unwrap());
+        assert_eq!(read(&store, false, 5), [sample(NOW, 3)]);
+        skip(db, Timestamp::from_seconds(NOW)).unwrap();
+        assert_eq!(waiting(db).unwrap(), 0);
+        assert!(!keep(db, &sample(NOW, 4), true).unwrap());
+        assert_eq!(
+            (waiting(db).unwrap(), newest(db).unwrap().unwrap().pps),
+            (0, 4)
+        );
+    }
+
+    #[test]
+    fn the_past_and_a_future_that_never_was_are_removed() {
+        let store = store();
+        let now = Timestamp::from_seconds(NOW);
+        for second in [
+            NOW - 101,
+            NOW - 100,
+            NOW,
+            NOW + 100,
+            NOW + 101,
+            2_000_000_000,
+        ] {
+            keep(store.db(), &sample(second, 1), second == NOW - 101).unwrap();
+        }
+        let removed = remove_far(store.db(), now, 100).unwrap();
+        assert_eq!(removed, Seconds { all: 3, untold: 2 });
+        let oldest = remove_oldest(store.db(), 2).unwrap();
+        assert_eq!(oldest, Seconds { all: 2, untold: 2 });
+        assert_eq!(newest(store.db()).unwrap(), Some(sample(NOW + 100, 1)));
+    }
+
+    #[test]
+    fn three_days_fit_into_the_quota_and_leave_half_of_it() {
+        let store = store();
+        // Rates of 400 Gbit/s, more than a host has; all untold, so that the index is full too.
+        let columns =
+            "500000000, 600000000, 400000000000, 410000000000, 400, 350, 250, 1000000, 90000000";
+        fill(&store, 259_200, columns);
+        let bytes = unsigned(pragma(store.db(), "page_count").unwrap()) * PAGE_BYTES;
+        println!("259,200 seconds take {bytes} bytes");
+        assert_eq!(waiting(store.db()).unwrap(), 259_200);
+        assert!(bytes < Settings::default().quota_bytes / 2, "{bytes}");
+    }
+}

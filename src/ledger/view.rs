@@ -7,7 +7,7 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use super::desk::{Tally, note};
-use super::{DeadLetter, LedgerError, Sample, UPLINK, files, outbox, samples, store};
+use super::{DeadLetter, LedgerError, PLATFORM, Sample, UPLINK, files, outbox, samples, store};
 use crate::incident::Report;
 
 /// What the ledger holds at this moment.
@@ -22,6 +22,8 @@ pub struct View {
     pub last_sample: Option<Sample>,
     /// What the uplink says about itself: the note [`UPLINK`].
     pub uplink: Option<String>,
+    /// The platform's last answer about this node's configuration: the note [`PLATFORM`].
+    pub platform: Option<String>,
     /// Incidents of which something waits to be told.
     pub waiting_incidents: u64,
     /// Seconds that wait to be told.
@@ -64,6 +66,7 @@ fn look(db: &Connection, agent_runs: bool) -> rusqlite::Result<View> {
         open: outbox::open(&db)?.and_then(|report| serde_json::from_str(&report).ok()),
         last_sample: samples::newest(&db)?,
         uplink: note(&db, UPLINK)?,
+        platform: note(&db, PLATFORM)?,
         waiting_incidents: tally.incidents,
         waiting_samples: tally.samples,
         dropped_events: tally.dropped_events,
@@ -71,4 +74,74 @@ fn look(db: &Connection, agent_runs: bool) -> rusqlite::Result<View> {
         dead_letters,
         last_dead_letter,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::time::Duration;
+
+    use super::super::testing::{Scratch, report, sample};
+    use super::super::{Ledger, Step};
+    use super::*;
+
+    fn block_on<T>(answer: impl Future<Output = T>) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        runtime.unwrap().block_on(answer)
+    }
+
+    #[test]
+    fn the_ledger_can_be_looked_at_while_it_works_after_a_crash_and_after_the_end() {
+        let scratch = Scratch::new();
+        assert!(view(&scratch.state()).is_err(), "there is no directory");
+        fs::create_dir(scratch.state()).unwrap();
+        assert_eq!(view(&scratch.state()).unwrap(), None);
+
+        let (ledger, _) = Ledger::open(scratch.settings()).unwrap();
+        ledger.event(Step::Open, report("a", 0));
+        ledger.second(sample(77, 5));
+        ledger.remember(UPLINK, "{\"since\":1}".to_owned());
+        // Asking for something writes everything that came before.
+        assert_eq!(block_on(ledger.samples(false, 5)).len(), 1);
+        let running = view(&scratch.state()).unwrap().unwrap();
+        assert!(running.agent_runs);
+        assert_eq!(running.open, Some(report("a", 0)));
+        assert_eq!(running.last_sample, Some(sample(77, 5)));
+        assert_eq!(running.uplink.as_deref(), Some("{\"since\":1}"));
+        assert_eq!((running.waiting_incidents, running.waiting_samples), (1, 1));
+        assert_eq!((running.dropped_events, running.dead_letters), (0, 0));
+
+        let crashed = scratch.path().join("crashed");
+        fs::create_dir(&crashed).unwrap();
+        for name in ["ftagent.db", "ftagent.db-wal"] {
+            fs::copy(scratch.state().join(name), crashed.join(name)).unwrap();
+        }
+        ledger.close(Duration::from_secs(10));
+        for dir in [&crashed, &scratch.state()] {
+            let before = fs::read_dir(dir).unwrap().count();
+            let seen = view(dir).unwrap().unwrap();
+            assert_eq!(
+                fs::read_dir(dir).unwrap().count(),
+                before,
+                "nothing is written"
+            );
+            let stopped = View {
+                agent_runs: false,
+                ..running.clone()
+            };
+            assert_eq!(seen, stopped);
+        }
+    }
+
+    #[test]
+    fn a_database_that_cannot_be_read_is_named() {
+        let scratch = Scratch::new();
+        fs::create_dir(scratch.state()).unwrap();
+        fs::write(scratch.state().join("ftagent.db"), "something else").unwrap();
+        let said = view(&scratch.state()).unwrap_err().to_string();
+        assert!(
+            said.contains("ftagent.db: the ledger cannot be read: file is not a database"),
+            "{said}"
+        );
+    }
 }

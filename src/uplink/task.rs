@@ -29,6 +29,9 @@ const SECONDS_MAX: usize = 16;
 /// How long the ledger may take to say what an earlier run left, before the start goes on without.
 const RECALL_PATIENCE: Duration = Duration::from_secs(1);
 
+/// After telling a second, look for more when there was no word of any: later than the next one is due.
+const LOOK_AGAIN: Duration = Duration::from_millis(1_500);
+
 /// With nothing to wait for, look around so often.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -51,12 +54,13 @@ struct Wanted {
     health: bool,
 }
 
-/// Questions to the ledger that are on their way: one of each kind at a time.
+/// Questions to the ledger that are on their way: one of each kind at a time. Each with what was settled since it was
+/// asked: the answer may still have it.
 #[derive(Debug, Default)]
 struct Asking {
-    outgoing: bool,
-    newest: bool,
-    oldest: bool,
+    outgoing: Option<BTreeSet<String>>,
+    newest: Option<BTreeSet<Timestamp>>,
+    oldest: Option<BTreeSet<Timestamp>>,
 }
 
 /// The task.
@@ -84,6 +88,8 @@ pub(super) struct Task {
     sending: BTreeSet<Timestamp>,
     /// Incidents that waited when it was last looked.
     waited: u64,
+    /// When to look for seconds again although no bell was rung: one told and one new leave as many as before.
+    look_again: Option<Instant>,
     stopping: Option<Stopping>,
 }
 
@@ -149,6 +155,7 @@ impl Task {
             telling: BTreeSet::new(),
             sending: BTreeSet::new(),
             waited: 0,
+            look_again: None,
             stopping: None,
         }
     }
@@ -264,8 +271,8 @@ impl Task {
     fn is_over(&self, now: Instant) -> bool {
         self.stopping.is_some_and(|stopping| {
             let is_done = stopping.has_looked
-                && !self.asking.outgoing
-                && !self.asking.newest
+                && self.asking.outgoing.is_none()
+                && self.asking.newest.is_none()
                 && self.telling.is_empty()
                 && self.sending.is_empty()
                 && !self.wanted.outgoing;
@@ -310,11 +317,11 @@ impl Task {
     fn has_work(&self, lane: Lane) -> bool {
         let is_stopping = self.stopping.is_some();
         match lane {
-            Lane::Incident => self.wanted.outgoing && !self.asking.outgoing,
-            Lane::Live => self.wanted.newest && !self.asking.newest,
+            Lane::Incident => self.wanted.outgoing && self.asking.outgoing.is_none(),
+            Lane::Live => self.wanted.newest && self.asking.newest.is_none(),
             Lane::Backlog => {
                 let is_for_us = self.spoken == Spoken::Seed && !is_stopping;
-                self.wanted.oldest && !self.asking.oldest && is_for_us
+                self.wanted.oldest && self.asking.oldest.is_none() && is_for_us
             }
             Lane::Heartbeat | Lane::Config => !is_stopping,
             Lane::Ack => self.commands.next().is_some() && !is_stopping,
@@ -328,6 +335,7 @@ impl Task {
         lanes
             .filter_map(|lane| self.schedule.ready_at(lane, now))
             .chain(self.standing.says_at())
+            .chain(self.look_again)
             .chain(self.stopping.map(|stopping| stopping.deadline))
             .min()
             .unwrap_or(now + IDLE)
@@ -335,6 +343,9 @@ impl Task {
 
     /// Sends every errand whose time has come.
     fn start(&mut self, now: Instant) {
+        if self.look_again.take_if(|at| *at <= now).is_some() {
+            self.wanted.newest = true;
+        }
         for lane in Lane::ALL {
             let is_ready = self
                 .schedule
@@ -347,16 +358,20 @@ impl Task {
             match lane {
                 // What waits is asked for first; what the ledger brings is then sent.
                 Lane::Incident => {
-                    (self.asking.outgoing, self.wanted.outgoing) = (true, false);
+                    self.asking.outgoing = Some(BTreeSet::new());
+                    self.wanted.outgoing = false;
                     self.errands.spawn(errand::outgoing(ledger));
                 }
                 Lane::Live => {
-                    (self.asking.newest, self.wanted.newest) = (true, false);
+                    self.asking.newest = Some(BTreeSet::new());
+                    self.wanted.newest = false;
+                    self.look_again = None;
                     self.errands
                         .spawn(errand::seconds(ledger, true, SECONDS_MAX));
                 }
                 Lane::Backlog => {
-                    (self.asking.oldest, self.wanted.oldest) = (true, false);
+                    self.asking.oldest = Some(BTreeSet::new());
+                    self.wanted.oldest = false;
                     self.errands
                         .spawn(errand::seconds(ledger, false, SECONDS_MAX));
                 }
@@ -403,22 +418,25 @@ impl Task {
     fn brought(&mut self, brought: Brought) {
         let now = now();
         match brought {
-            Brought::Outgoing(steps) => {
-                self.asking.outgoing = false;
+            Brought::Outgoing(mut steps) => {
+                let settled = self.asking.outgoing.take().unwrap_or_default();
+                steps.retain(|step| !settled.contains(&step.report.id));
                 if let Some(stopping) = &mut self.stopping {
                     stopping.has_looked = true;
                 }
                 self.tell(steps, now);
             }
-            Brought::Newest(samples) => {
-                self.asking.newest = false;
+            Brought::Newest(mut samples) => {
+                let settled = self.asking.newest.take().unwrap_or_default();
+                samples.retain(|sample| !settled.contains(&sample.start));
                 match self.spoken {
                     Spoken::Seed => self.send_live(&samples, now),
                     Spoken::Resource => self.send_aggregate(samples, now),
                 }
             }
-            Brought::Oldest(samples) => {
-                self.asking.oldest = false;
+            Brought::Oldest(mut samples) => {
+                let settled = self.asking.oldest.take().unwrap_or_default();
+                samples.retain(|sample| !settled.contains(&sample.start));
                 self.send_old(&samples, now);
             }
             Brought::Answer(errand, judged) => self.answered(errand, judged, now),
@@ -426,7 +444,11 @@ impl Task {
     }
 
     /// Sends steps of incidents, as many as may be on their way.
-    fn tell(&mut self, steps: Vec<Outgoing>, now: Instant) {
+    fn tell(&mut self, mut steps: Vec<Outgoing>, now: Instant) {
+        if self.spoken == Spoken::Resource && !steps.is_empty() {
+            // The last is the newest incident's, and each incident is its own there: what goes on now comes first.
+            steps.rotate_right(1);
+        }
         for step in steps {
             let name = &step.report.id;
             if self.telling.contains(name) {
@@ -532,6 +554,9 @@ impl Task {
         match errand {
             Errand::Incident(name) => {
                 self.telling.remove(&name);
+                if let Some(settled) = &mut self.asking.outgoing {
+                    settled.insert(name.clone());
+                }
                 // While it was on its way its next step may have come.
                 self.wanted.outgoing = true;
                 if let Action::Accept(answer) | Action::Adopt(answer) = &judged.action {
@@ -540,10 +565,15 @@ impl Task {
                 }
             }
             Errand::Seconds(_, samples) => {
-                for sample in samples {
-                    self.sending.remove(&sample.start);
+                for start in samples.iter().map(|sample| sample.start) {
+                    self.sending.remove(&start);
+                    let questions = [&mut self.asking.newest, &mut self.asking.oldest];
+                    for settled in questions.into_iter().flatten() {
+                        settled.insert(start);
+                    }
                 }
-                self.wanted.newest = true;
+                self.wanted.newest |= !is_settled;
+                self.look_again = now.checked_add(LOOK_AGAIN);
                 self.wanted.oldest |= lane == Lane::Backlog;
             }
             Errand::Ack(id) => {
@@ -665,12 +695,11 @@ fn suspended() -> Trouble {
 }
 
 fn say(line: Option<Line>) {
-    match line {
-        Some(Line { urgency, text }) => match urgency {
+    if let Some(Line { urgency, text }) = line {
+        match urgency {
             Urgency::Info => log::info!("{text}"),
             Urgency::Warning => log::warn!("{text}"),
             Urgency::Error => log::error!("{text}"),
-        },
-        None => {}
+        }
     }
 }
