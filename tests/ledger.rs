@@ -702,7 +702,7 @@ fn what_recording_costs() {
         }
         println!(
             "a second recorded and told: {:?} of a processor, {} bytes written",
-            (cpu() - spent) / SECONDS as u32,
+            (cpu() - spent) / u32::try_from(SECONDS).expect("it is small"),
             (written() - bytes) / SECONDS
         );
         let mut latencies = Vec::new();
