@@ -29,7 +29,7 @@ pub struct SetLimit {
     pub by: SetBy,
 }
 
-/// The limits that the operator of this host set; 0 cannot be crossed by less and is none.
+/// The limits that the operator of this host set; 0 stands for none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LocalLimits {
     /// In packets/s.

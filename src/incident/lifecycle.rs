@@ -156,7 +156,7 @@ impl Lifecycle {
     /// What has been long enough ago no longer matters.
     fn forget(&mut self, now: Timestamp) {
         let settings = &self.settings;
-        // A time to come was told before the clock was set back; nothing is remembered until it is reached.
+        // A time to come was told before the clock was set back: taken as it is, it would be remembered for years.
         let millis_since = |at: &mut Timestamp| {
             *at = now.min(*at);
             now.millis_since(*at)

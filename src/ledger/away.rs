@@ -19,15 +19,24 @@ pub(super) struct Away {
     pub(super) since: Timestamp,
     /// Why, and what to do about it.
     pub(super) reason: String,
-    /// Whose steps were carried over: of these incidents, no step on the disk counts any more.
-    pub(super) carried: CarriedOver,
-    /// Whether the counters of the disk are part of ours.
-    pub(super) counted: bool,
+    /// The database that was left.
+    pub(super) left: Left,
     /// What was settled meanwhile and is only on the disk.
     pub(super) owed: Owed,
 }
 
-/// What of the disk's incidents could be read.
+/// A database that was left, and what of it is with us.
+#[derive(Debug, Default)]
+pub(super) struct Left {
+    /// Which it was: another one may be found in its place.
+    pub(super) born: Option<u64>,
+    /// Whose steps were carried over: of these incidents, no step in it counts any more.
+    pub(super) carried: CarriedOver,
+    /// Whether its counters are part of ours.
+    pub(super) is_counted: bool,
+}
+
+/// What of its incidents could be read.
 #[derive(Debug)]
 pub(super) enum CarriedOver {
     /// All that are alive.
@@ -59,23 +68,33 @@ impl Content {
 }
 
 impl Away {
-    /// Gives the disk what came while it was away, and settles what was settled. A step that has no room is counted as
-    /// lost; seconds are left out as they would be at any other time.
+    /// Gives the disk what came while it was away, and settles what was settled: to the database that was left, to a
+    /// new one, or to whatever was `born` there. A step that has no room is counted as lost; seconds are left out as
+    /// they would be at any other time.
     pub(super) fn bring_back(
         &self,
         desk: &mut Desk<'_>,
         content: &Content,
+        born: u64,
     ) -> rusqlite::Result<()> {
+        let (nothing, all) = (CarriedOver::default(), CarriedOver::All);
+        let carried = if self.left.born == Some(born) {
+            &self.left.carried
+        } else if outbox::is_empty(desk.db)? {
+            &all
+        } else {
+            &nothing
+        };
         for (ticket, settled) in &self.owed.settled {
             desk.settle(*ticket, settled)?;
         }
-        if matches!(self.carried, CarriedOver::All) {
+        if matches!(carried, CarriedOver::All) {
             outbox::remove_steps(desk.db)?;
         }
         for incident in &content.incidents {
             if !desk.room(Claim::Incident, incident.bytes())? {
                 desk.tally.dropped_events += incident.waiting();
-            } else if self.carried.has(&incident.name) {
+            } else if carried.has(&incident.name) {
                 outbox::put(desk.db, incident)?;
             } else {
                 outbox::merge(desk.db, incident, desk.now, &mut desk.next_step)?;
@@ -101,6 +120,12 @@ impl Away {
             }
         }
         Ok(())
+    }
+}
+
+impl Default for CarriedOver {
+    fn default() -> Self {
+        Self::These(Vec::new())
     }
 }
 
@@ -130,7 +155,7 @@ pub(super) fn carry(disk: &Connection, memory: &mut Store) -> CarriedOver {
         let names = incidents.into_iter().map(|incident| incident.name);
         return CarriedOver::These(names.collect());
     }
-    CarriedOver::These(Vec::new())
+    CarriedOver::default()
 }
 
 /// Puts all of them, or none, into memory; says whether there was room.

@@ -50,8 +50,6 @@ pub(super) struct Place {
     named: PathBuf,
     /// Without links: the database may not be one, the way to it may.
     path: PathBuf,
-    /// Which directory it is.
-    identity: Option<Identity>,
     _lock: Option<File>,
 }
 
@@ -91,20 +89,9 @@ impl Place {
         let directory = File::open(&path).map_err(failed(named, "open the directory"))?;
         Ok(Self {
             named: named.to_owned(),
-            identity: identity(&path),
             path,
             _lock: lock(named, directory)?,
         })
-    }
-
-    /// Whether the directory is still found where it was.
-    pub(super) fn is_there(&self) -> bool {
-        self.identity.is_some() && identity(&self.path) == self.identity
-    }
-
-    /// The database as it is named to people.
-    pub(super) fn named_database(&self) -> PathBuf {
-        self.named.join(DATABASE)
     }
 
     /// The database as it is opened.
@@ -184,8 +171,8 @@ impl Place {
         }
         fs::rename(&path, &kept_as)?;
         Ok(LedgerError::SetAside {
-            kept_as: with_suffix(&self.named_database(), SET_ASIDE),
-            path: self.named_database(),
+            kept_as: with_suffix(&named_database(&self.named), SET_ASIDE),
+            path: named_database(&self.named),
             reason: reason.to_owned(),
         })
     }
@@ -235,6 +222,11 @@ pub(super) fn is_in_use(path: &Path) -> bool {
         return false;
     };
     flock(&directory, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
+}
+
+/// The database in a state directory, as it is named to people.
+pub(super) fn named_database(directory: &Path) -> PathBuf {
+    directory.join(DATABASE)
 }
 
 /// The database in a state directory that somebody only looks at.
@@ -436,21 +428,19 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_was_replaced_is_noticed() {
+    fn a_database_that_was_replaced_is_noticed() {
         let scratch = Scratch::new();
         let place = Place::open(&scratch.state()).unwrap();
-        assert!(place.is_there());
-        fs::remove_dir(scratch.state()).unwrap();
-        assert!(!place.is_there());
-        assert!(
-            place
-                .cure("it fails".to_owned())
-                .starts_with("it fails; is the directory")
-        );
-        // Kept, so that its number is not given to the next.
-        fs::create_dir(scratch.path().join("other")).unwrap();
-        fs::create_dir(scratch.state()).unwrap();
-        Place::open(&scratch.state()).unwrap();
+        place.prepare().unwrap();
+        let before = place.identity();
+        assert!(before.is_some() && before == place.identity());
+        fs::rename(place.database(), scratch.path().join("kept")).unwrap();
+        assert_eq!(place.identity(), None);
+        place.prepare().unwrap();
+        assert!(place.identity().is_some() && before != place.identity());
+        fs::remove_dir_all(scratch.state()).unwrap();
+        let said = place.cure("it fails".to_owned());
+        assert_eq!(said, "it fails; is the directory still there?");
     }
 
     #[test]

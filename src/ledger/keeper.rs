@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
-use super::away::{Away, CarriedOver, Content, carry};
+use super::away::{Away, Content, Left, carry};
 use super::desk::{self, Desk, Owed, Tally};
 use super::files::{self, Place, Trouble};
 use super::outbox;
@@ -25,7 +25,8 @@ const MEMORY_BYTES: u64 = 8 << 20;
 #[derive(Debug)]
 pub(super) struct Keeper {
     settings: Settings,
-    /// Ours while it is locked; none while it cannot be had.
+    /// Ours as long as `store` is the database in it. While it stands in for the disk, nothing of ours keeps a file
+    /// system from being repaired.
     place: Option<Place>,
     store: Store,
     /// Why, and what to do about it, when `store` only stands in for the disk.
@@ -92,13 +93,13 @@ impl Keeper {
         reason: String,
         found: &mut Found,
     ) -> Result<Self, LedgerError> {
-        let mut keeper = Self::new(settings, place, in_memory(MEMORY_BYTES)?);
-        let disk = keeper.place.as_ref().map(Store::open_to_read);
-        let mut carried = CarriedOver::These(Vec::new());
-        let mut counted = false;
+        let mut keeper = Self::new(settings, None, in_memory(MEMORY_BYTES)?);
+        let disk = place.as_ref().map(Store::open_to_read);
+        let mut left = Left::default();
         if let Some(Ok(disk)) = disk {
-            counted = keeper.read(disk.db(), found).is_ok();
-            carried = carry(disk.db(), &mut keeper.store);
+            left.is_counted = keeper.read(disk.db(), found).is_ok();
+            left.born = disk.born().ok();
+            left.carried = carry(disk.db(), &mut keeper.store);
             disk.abandon();
         }
         keeper.tally.incidents = outbox::waiting(keeper.store.db()).unwrap_or_default();
@@ -106,8 +107,7 @@ impl Keeper {
         keeper.away = Some(Away {
             since: clock::now(),
             reason,
-            carried,
-            counted,
+            left,
             owed: Owed::default(),
         });
         found.notices.extend(keeper.complaint());
@@ -215,14 +215,12 @@ impl Keeper {
             && place.identity() != self.store.identity()
         {
             // Whatever is written now is gone with the file that nobody can find.
-            self.place = None;
             self.leave("it was removed or replaced while the agent worked with it".to_owned());
             self.try_again();
         }
         let keep_seconds = self.settings.keep_seconds;
         self.run(false, |desk| desk.tidy(keep_seconds));
-        if self.away.is_none()
-            && self.place.is_some()
+        if self.place.is_some()
             && let Err(error) = self.store.checkpoint()
         {
             self.fall_back(&error);
@@ -270,7 +268,7 @@ impl Keeper {
 
     /// The database failed: goes on in memory. One that is damaged is set aside at once, and a new one takes its place.
     fn fall_back(&mut self, error: &rusqlite::Error) {
-        let Some(place) = self.place.as_ref().filter(|_| self.away.is_none()) else {
+        let Some(place) = &self.place else {
             // It was in memory already, and nothing is left of it. The disk may have more.
             self.restart_memory();
             return;
@@ -288,15 +286,19 @@ impl Keeper {
         let Ok(mut memory) = Store::in_memory(MEMORY_BYTES) else {
             return;
         };
-        let carried = carry(self.store.db(), &mut memory);
+        let left = Left {
+            born: self.store.born().ok(),
+            carried: carry(self.store.db(), &mut memory),
+            is_counted: true,
+        };
         std::mem::replace(&mut self.store, memory).abandon();
+        self.place = None;
         self.tally.incidents = outbox::waiting(self.store.db()).unwrap_or_default();
         self.tally.samples = 0;
         self.away = Some(Away {
             since: clock::now(),
             reason,
-            carried,
-            counted: true,
+            left,
             owed: Owed::default(),
         });
         if let Some(complaint) = self.complaint() {
@@ -343,23 +345,20 @@ impl Keeper {
         let Some(dir) = self.settings.dir.clone() else {
             return Ok(());
         };
-        let place = match self.place.take() {
-            Some(place) if place.is_there() => place,
-            _ => Place::open(&dir).map_err(|error| error.to_string())?,
-        };
+        let place = Place::open(&dir).map_err(|error| error.to_string())?;
         let opened = open_disk(&place, self.settings.quota_bytes, notices);
-        let place = self.place.insert(place);
         let mut disk = opened.map_err(Trouble::reason)?;
         let Some(away) = &self.away else {
             return Ok(());
         };
         let content = Content::of(self.store.db()).map_err(|error| error.to_string())?;
         let mut desk_tally = self.tally;
+        let born = disk.born().map_err(|error| error.to_string())?;
         let pages_max = disk.pages_max();
         let (tell, first_step) = (self.settings.has_uplink, self.next_step);
         let brought = disk.transact(true, |db| {
             let on_disk = Tally::of(db)?;
-            if !away.counted {
+            if !away.left.is_counted {
                 desk_tally.dropped_events += on_disk.dropped_events;
                 desk_tally.dropped_samples += on_disk.dropped_samples;
             }
@@ -372,17 +371,18 @@ impl Keeper {
                 next_step: first_step.max(outbox::last_step(db)? + 1),
                 owed: None,
             };
-            away.bring_back(&mut desk, &content)?;
+            away.bring_back(&mut desk, &content, born)?;
             let known = Tally::of(db)?;
             desk.tally.incidents = known.incidents;
             desk.tally.samples = known.samples;
             desk.end(&on_disk)?;
             Ok((desk.tally, desk.next_step))
         });
-        let (tally, next_step) = brought.map_err(|error| trouble(place, &error).reason())?;
+        let (tally, next_step) = brought.map_err(|error| trouble(&place, &error).reason())?;
         self.tally = tally;
         self.next_step = next_step;
         self.store = disk;
+        self.place = Some(place);
         Ok(())
     }
 
@@ -398,8 +398,7 @@ impl Keeper {
     }
 
     fn named_path(&self) -> PathBuf {
-        let dir = self.settings.dir.clone().unwrap_or_default();
-        self.place.as_ref().map_or(dir, Place::named_database)
+        files::named_database(self.settings.dir.as_deref().unwrap_or(Path::new("")))
     }
 }
 
@@ -467,6 +466,7 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::{FileExt, symlink};
 
+    use super::super::away::CarriedOver;
     use super::super::testing::{Scratch, report, sample};
     use super::super::{Outgoing, PlatformIds, Sample, Settled, Step, Ticket};
     use super::*;
@@ -827,7 +827,7 @@ mod tests {
         // As if only the attack that goes on could have been read.
         let only = "DELETE FROM incident WHERE name = 'over'";
         keeper.run(false, |desk| desk.db.execute(only, [])).unwrap();
-        keeper.away.as_mut().unwrap().carried = CarriedOver::These(vec!["goes on".to_owned()]);
+        keeper.away.as_mut().unwrap().left.carried = CarriedOver::These(vec!["goes on".to_owned()]);
 
         keeper.settle(over.ticket, &delivered(1));
         keeper.settle(goes_on.ticket, &delivered(2));
@@ -924,6 +924,31 @@ mod tests {
             ];
             assert_eq!(keeper.deliver_all(), told(&all));
         }
+    }
+
+    #[test]
+    fn what_waits_on_a_disk_that_is_mounted_later_is_told_too() {
+        let scratch = Scratch::new();
+        let (mut keeper, _) = opened(&scratch);
+        keeper.event("earlier", Step::Open, 0);
+        keeper.event("both", Step::Open, 0);
+        keeper.close();
+        // The mount comes after the agent: it begins in the empty directory beneath.
+        fs::rename(scratch.state(), scratch.path().join("disk")).unwrap();
+        let (mut keeper, _) = opened(&scratch);
+        keeper.event("both", Step::Update, 1);
+        keeper.event("later", Step::Open, 0);
+        fs::rename(scratch.state(), scratch.path().join("beneath")).unwrap();
+        fs::rename(scratch.path().join("disk"), scratch.state()).unwrap();
+        keeper.look_after();
+        assert!(!keeper.is_away());
+        let all = [
+            ("earlier", Step::Open, 0),
+            ("both", Step::Open, 0),
+            ("both", Step::Update, 1),
+            ("later", Step::Open, 0),
+        ];
+        assert_eq!(keeper.deliver_all(), told(&all));
     }
 
     #[test]

@@ -426,6 +426,12 @@ impl Carried {
     }
 }
 
+/// Whether no incident was ever recorded.
+pub(super) fn is_empty(db: &Connection) -> rusqlite::Result<bool> {
+    let sql = "SELECT NOT EXISTS (SELECT 1 FROM incident)";
+    db.query_row(sql, [], |row| row.get(0))
+}
+
 /// Forgets all steps: they are known better elsewhere.
 pub(super) fn remove_steps(db: &Connection) -> rusqlite::Result<()> {
     db.execute("DELETE FROM step", []).map(drop)

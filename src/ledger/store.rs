@@ -13,6 +13,7 @@ use rusqlite::{
 
 use super::files::{Identity, Place, Trouble};
 use super::room;
+use crate::clock;
 
 /// Says whose database it is: `ftag`.
 const APPLICATION_ID: i32 = 0x6674_6167;
@@ -69,6 +70,9 @@ const SCHEMA: &str = "
     CREATE TABLE baseline (id INTEGER PRIMARY KEY CHECK (id = 1), state TEXT NOT NULL) STRICT;
     CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 ";
+
+/// The counter that says when the database was made.
+const BORN: &str = "born";
 
 /// Bytes of a page: SQLite's default, and the file system's own.
 pub(super) const PAGE_BYTES: u64 = 4_096;
@@ -182,6 +186,7 @@ impl Store {
     fn create(&mut self) -> rusqlite::Result<()> {
         let tx = self.db.transaction()?;
         tx.execute_batch(SCHEMA)?;
+        set_counter(&tx, BORN, clock::now().as_nanos())?;
         tx.pragma_update(None, "application_id", APPLICATION_ID)?;
         tx.pragma_update(None, "user_version", VERSION)?;
         tx.commit()?;
@@ -247,6 +252,11 @@ impl Store {
     /// Pages the database may have.
     pub(super) const fn pages_max(&self) -> u64 {
         self.pages_max
+    }
+
+    /// When it was made, to the nanosecond: no two have the same.
+    pub(super) fn born(&self) -> rusqlite::Result<u64> {
+        counter(&self.db, BORN)
     }
 
     /// Which file it is; none in memory.

@@ -105,7 +105,7 @@ impl PlatformValues {
         if answer.is_empty() {
             return (new, notices);
         }
-        new.suspended = answer.get("suspended").is_some_and(truth);
+        new.suspended = is_suspended(answer);
         if new.suspended {
             // Documented: the rest of such an answer is not for use.
             return (new, notices);
@@ -148,6 +148,11 @@ impl PlatformValues {
         new.commands = commands(answer);
         (new, notices)
     }
+}
+
+/// Whether an answer says that the subscription is suspended.
+pub(super) fn is_suspended(answer: &Map<String, Value>) -> bool {
+    answer.get("suspended").is_some_and(truth)
 }
 
 /// The commands in an answer: a configuration, or what opening an incident was answered with.
@@ -645,6 +650,28 @@ mod tests {
         assert_eq!(read(&nested(300_000)), Err(BadBody::TooDeep));
         let quoted = format!("{{\"a\": \"\\\"{}\"}}", "[".repeat(100));
         assert!(read(quoted.as_bytes()).is_ok());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_body_breaks_anything_or_grows_beyond_its_bounds(
+            body in proptest::collection::vec(
+                proptest::sample::select(&br#"{}[]":,\0-1e9.truefalsn ok_id"#[..]), 0..200,
+            ),
+            key in proptest::sample::select(&[
+                "pps_threshold", "baseline", "ioc_patterns", "pending_commands", "suspended",
+                "node_id", "id", "uuid", "incident", "error",
+            ][..]),
+        ) {
+            let text = String::from_utf8_lossy(&body);
+            for body in [text.to_string(), format!("{{\"{key}\": {text}}}")] {
+                let _ = complaint(body.as_bytes());
+                let Ok(answer) = read(body.as_bytes()) else { continue };
+                let (values, _) = PlatformValues::default().updated(&answer);
+                proptest::prop_assert!(values.pps_threshold.is_none_or(|pps| pps <= PPS_MAX));
+                proptest::prop_assert!(ids(&answer).uuid.is_none_or(|uuid| is_path_segment(&uuid)));
+            }
+        }
     }
 
     #[test]

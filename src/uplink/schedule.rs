@@ -222,14 +222,14 @@ impl Schedule {
                 Action::Brief | Action::Switch | Action::Hold(_) => {}
             }
         });
+        // Who looked and was not turned away may send again: the others are tried, and turned away if need be.
+        let is_let_in = !matches!(action, Action::Hold(_) | Action::Later(_));
+        if lane == Lane::Config && is_let_in {
+            self.hold = None;
+        }
         match action {
             Action::Hold(denial) => self.hold(*denial, now),
-            Action::Accept(_) if lane != Lane::Health => {
-                if lane == Lane::Config {
-                    self.hold = None;
-                }
-                self.hurry_others(lane, now);
-            }
+            Action::Accept(_) if lane != Lane::Health => self.hurry_others(lane, now),
             _ => {}
         }
     }
@@ -294,6 +294,7 @@ impl Schedule {
         for lane in Lane::ALL {
             self.traffic(lane, |traffic| traffic.backoff.answered());
         }
+        self.aggregate_now();
     }
 
     /// In the words of the resource contract: `open` while some calls wait after a failure, `half-open` while heartbeats
@@ -475,6 +476,16 @@ mod tests {
             assert!(call(&mut schedule, Lane::Config, &accepted(), later));
             assert_eq!(schedule.held(), None);
             assert!(call(&mut schedule, Lane::Incident, &accepted(), later));
+            // A platform without a configuration to ask for lets us in with that.
+            schedule.hold(denial, later);
+            let later = later + Duration::from_secs(2 * probe);
+            assert!(call(
+                &mut schedule,
+                Lane::Config,
+                &Action::NoSuchPath,
+                later
+            ));
+            assert_eq!(schedule.held(), None);
         }
     }
 

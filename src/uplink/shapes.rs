@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::server::{report, sample};
 use super::wire::{self, Call, Detail, Pulse, Request, Spoken};
-use super::{InterfaceVitals, NewNode, Vitals, seed};
+use super::{InterfaceVitals, NewNode, PlatformValues, Vitals, platform, seed};
 use crate::clock::Timestamp;
 use crate::detect::Family;
 use crate::incident::{ForensicFacts, LengthBucket, RatePoint, Report, TtlCount};
@@ -468,5 +468,66 @@ fn what_goes_out_has_the_shape_of_the_contracts_examples() {
                 || path.contains("].count:")
         });
         assert_eq!(found, expected, "{file}");
+    }
+}
+
+#[test]
+fn the_contracts_examples_of_answers_are_read() {
+    let Some(folder) = fixtures() else {
+        println!("skipped: neither FTAGENT_SHARED nor ../shared has the contract's examples");
+        return;
+    };
+    let read = |file: &str| {
+        let path = folder.join(format!("{file}.response.json"));
+        std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    };
+    let answer = |file: &str| platform::read(&read(file)).unwrap();
+    let values = |file: &str| PlatformValues::default().updated(&answer(file));
+
+    let (seed, notices) = values("seed-config");
+    assert_eq!(
+        (seed.node_id, seed.pps_threshold),
+        (Some(311), Some(36_000))
+    );
+    assert_eq!((seed.mean_pps, seed.p99_pps), (Some(2_710), Some(9_050)));
+    assert_eq!((seed.patterns.len(), seed.commands.len()), (3, 1));
+    assert_eq!(notices, [""; 0]);
+    let (empty, notices) = values("seed-config-empty");
+    assert_eq!((empty.pps_threshold, empty.mean_pps), (None, None));
+    assert_eq!(notices, [""; 0]);
+    let (minimal, _) = values("resource-config-minimal");
+    assert_eq!(minimal.pps_threshold, Some(36_000));
+    let (full, notices) = values("resource-config-full");
+    assert_eq!((full.patterns.len(), full.commands.len()), (1, 2));
+    assert_eq!(notices, [""; 0]);
+    let (odd, _) = values("resource-config-odd");
+    assert_eq!((odd.pps_threshold, odd.commands.len()), (Some(25_000), 1));
+    assert!(values("resource-config-suspended").0.suspended);
+
+    let uuid = Some("7b1f0c44-0000-4000-8000-0000000000b2".to_owned());
+    for (file, id) in [
+        ("seed-incident", Some(4_711)),
+        ("seed-incident-alt", Some(4_711)),
+        ("resource-incident-open", None),
+        ("resource-incident-open-plain", None),
+    ] {
+        let expected = PlatformIds {
+            id,
+            uuid: uuid.clone(),
+        };
+        assert_eq!(platform::ids(&answer(file)), expected, "{file}");
+    }
+    assert_eq!(
+        platform::commands(&answer("resource-incident-open")).len(),
+        1
+    );
+    for (file, said) in [
+        ("seed-error-400", "Node name is required"),
+        ("seed-error-401-agent", "Invalid or missing API key"),
+        ("seed-error-402", "Payment failed"),
+        ("seed-error-409", "Duplicate name"),
+        ("seed-error-500", "Unexpected error"),
+    ] {
+        assert_eq!(platform::complaint(&read(file)).as_deref(), Some(said));
     }
 }
