@@ -1,4 +1,4 @@
-# Two commands matter: `make run` and `make test`. Both set up what is missing first.
+# Three commands matter: `make demo`, `make run` and `make test`. They set up what is missing first.
 
 CARGO ?= cargo
 # The interface to watch; empty: the one with the default route.
@@ -12,7 +12,12 @@ target_dir := $(or $(CARGO_TARGET_DIR),target)
 # Capturing needs privileges. Without sudo the agent starts all the same and says which one it lacks.
 sudo := $(shell test "$$(id -u)" -eq 0 || command -v sudo)
 
-.PHONY: run test bench bench-replay record setup fmt lint doc ci help
+.PHONY: demo run test bench bench-replay record setup fmt lint doc ci help
+
+demo: ## build and show in a minute what the agent does: no root, no account, no network (ARGS=)
+	scripts/setup.sh build
+	$(CARGO) build --release --locked
+	$(target_dir)/release/ftagent demo $(ARGS)
 
 run: ## build and watch the interface with the default route (IFACE=, ARGS=)
 	scripts/setup.sh build

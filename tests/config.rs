@@ -26,8 +26,11 @@ use std::time::Duration;
 use common::agent::PROGRAM;
 use common::process::{Finished, Scratch, finish};
 use ftagent::config::{Config, Environment, Key, Options, Origin, Sources, Takes, Value};
+use ftagent::demo::platform::{
+    Endpoint, Fault, NodeConfig, Platform, Settings as PlatformSettings,
+};
 use ftagent::detect::limits::{SetBy, SetLimit};
-use ftagent::uplink::Contract;
+use ftagent::uplink::{Contract, PlatformValues};
 use ftagent::{clock, engine, ledger};
 use log::LevelFilter;
 use proptest::prelude::*;
@@ -1375,7 +1378,7 @@ fn the_default_file_marks_what_takes_a_start() {
         if is_setting {
             let name = line.trim_start_matches('#').split(" = ").next().unwrap();
             let key = default_lines().into_iter().map(|(key, _)| key);
-            let key = key.filter(|key| key.name() == name).last().unwrap();
+            let key = key.filter(|key| key.name() == name).next_back().unwrap();
             let marked = comment.contains("(start)");
             assert_eq!(marked, key.takes() == Takes::AtStart, "{line}");
             checked += 1;
@@ -1728,6 +1731,168 @@ fn config_show_prints_every_setting_with_its_origin_and_no_secret() {
         setting(Key::PpsThreshold),
         &serde_json::json!({"key": "detection.pps_threshold", "value": null, "origin": "unset"})
     );
+}
+
+/// A platform on this host and an agent's file that leads to it.
+fn with_platform(config: NodeConfig) -> (Platform, Host, PathBuf) {
+    let platform = Platform::start(PlatformSettings {
+        key: KEY.to_owned(),
+        node_uuid: UUID.to_owned(),
+        config,
+        ..PlatformSettings::default()
+    });
+    let platform = platform.expect("a platform can be started");
+    let host = Host::new();
+    let file = credentials()
+        + &format!(
+            "base = \"{}\"\n[capture]\ninterface = \"lo\"",
+            platform.base()
+        );
+    let file = host.write("agent.toml", file);
+    (platform, host, file)
+}
+
+/// The last line, with the platform's address left out.
+fn verdict(platform: &Platform, said: &str) -> String {
+    let last = said.lines().last().unwrap_or_default();
+    last.replace(platform.base(), "BASE")
+}
+
+#[test]
+fn check_online_asks_whether_the_platform_is_there_and_accepts_this_node() {
+    let (platform, host, file) = with_platform(NodeConfig::threshold(50_000));
+    let ask = || run(&host, &["check", "--online", "--config", text(&file)]);
+    let done = ask();
+    assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""));
+    assert!(done.stdout.starts_with("configuration is fine\n"));
+    assert_eq!(
+        verdict(&platform, &done.stdout),
+        "  platform    accepts this node and sets a limit of 50,000 packets/s"
+    );
+    let asked: Vec<Endpoint> = platform
+        .recorded()
+        .iter()
+        .map(|received| received.endpoint)
+        .collect();
+    assert_eq!(
+        asked,
+        [Endpoint::Health, Endpoint::Config],
+        "and nothing is sent"
+    );
+
+    platform.set_config_json(serde_json::json!({"suspended": true}));
+    assert_eq!(
+        verdict(&platform, &ask().stdout),
+        "  platform    accepts this node and sets no packet limit; the subscription is suspended, so it will take \
+         nothing"
+    );
+
+    platform.set_fault(Endpoint::Config, Fault::status(401));
+    let done = ask();
+    assert!(
+        done.stdout.starts_with("configuration is fine\n"),
+        "which it is"
+    );
+    let told = verdict(&platform, &done.stderr);
+    assert!(
+        told.starts_with(
+            "ftagent: platform: the platform does not accept this node's credentials (HTTP 401"
+        ),
+        "{told}"
+    );
+    assert_eq!(done.code, Some(78));
+    assert!(!format!("{done:?}").contains(PART_OF_KEY), "{done:?}");
+
+    platform.set_fault(Endpoint::Config, Fault::status(404));
+    let done = ask();
+    assert!(
+        done.stderr.contains("check api.base and api.contract"),
+        "{}",
+        done.stderr
+    );
+    assert_eq!(done.code, Some(78));
+
+    platform.set_fault(Endpoint::Config, Fault::status(503));
+    let done = ask();
+    assert!(
+        done.stderr
+            .contains("Flowtriq returned a server error (HTTP 503"),
+        "{}",
+        done.stderr
+    );
+    assert_eq!(done.code, Some(1), "that is no matter of configuration");
+
+    platform.set_fault(Endpoint::Health, Fault::status(500));
+    assert_eq!(ask().code, Some(1));
+    platform.stop();
+    let done = ask();
+    assert!(
+        done.stderr.starts_with("ftagent: platform: "),
+        "{}",
+        done.stderr
+    );
+    assert_eq!((done.stderr.lines().count(), done.code), (1, Some(1)));
+}
+
+#[test]
+fn check_online_without_credentials_asks_whether_the_platform_is_there() {
+    let (platform, mut host, _) = with_platform(NodeConfig::default());
+    host.set("FTAGENT_API_BASE", platform.base());
+    let done = run(&host, &["check", "--online"]);
+    assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""));
+    assert_eq!(
+        verdict(&platform, &done.stdout),
+        "  platform    is there; without credentials, that is all it was asked"
+    );
+    let asked: Vec<Endpoint> = platform
+        .recorded()
+        .iter()
+        .map(|received| received.endpoint)
+        .collect();
+    assert_eq!(asked, [Endpoint::Health]);
+}
+
+#[test]
+fn what_the_platform_last_set_is_shown_unless_the_operator_set_it() {
+    let host = Host::new();
+    let state = host.path("state");
+    let (ledger, _) = ledger::Ledger::open(ledger::Settings {
+        dir: Some(state.clone()),
+        ..ledger::Settings::default()
+    })
+    .expect("a ledger can be made");
+    let values = PlatformValues {
+        pps_threshold: Some(70_000),
+        ..PlatformValues::default()
+    };
+    let values = serde_json::to_string(&values).expect("it can be written");
+    ledger.remember(ledger::PLATFORM, values);
+    ledger.close(PATIENCE);
+
+    let pps = |file: &Path| {
+        let done = run(&host, &["config", "show", "--config", text(file)]);
+        assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""));
+        let line = done
+            .stdout
+            .lines()
+            .find(|line| line.starts_with("detection.pps_threshold"));
+        let words: Vec<&str> = line
+            .unwrap_or_default()
+            .split_whitespace()
+            .skip(1)
+            .collect();
+        words.join(" ")
+    };
+    let kept = format!("[state]\ndir = \"{}\"\n", state.display());
+    let file = host.write("agent.toml", credentials() + &kept);
+    assert_eq!(pps(&file), "70,000 from the platform");
+    let file = host.write("local.toml", &kept);
+    assert_eq!(pps(&file), "learned", "without credentials it has no say");
+    let file = host.write(
+        "own.toml",
+        credentials() + &kept + "[detection]\npps_threshold = 5",
+    );
+    assert_eq!(pps(&file), format!("5 in {}, line 7", file.display()));
 }
 
 #[test]

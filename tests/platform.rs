@@ -202,7 +202,7 @@ fn resolution() -> Value {
         "protocol_breakdown": {"tcp": 97.8, "udp": 2.0, "icmp": 0.2},
         "tcp_flag_breakdown": {"SYN": 1}, "pkt_length_histogram": {"0-64": 4},
         "ttl_distribution": {"54": 4}, "velocity_curve": [{"t": 0, "pps": 268_400.2}],
-        "src_ip_entropy": 11.204, "avg_pkt_length": 60.2, "total_packets": 41_200_331,
+        "avg_pkt_length": 60.2, "total_packets": 41_200_331,
         "source_ip_count": 80_412, "top_src_ips": [], "top_dst_ports": []})
 }
 
@@ -830,7 +830,7 @@ fn a_slow_answer_comes_at_its_rate() {
     let bytes = answer.head.len() + answer.body.len();
     let expected = Duration::from_secs_f64(bytes as f64 / 500.0);
     assert!(
-        took > expected / 2 && took < expected + Duration::from_secs(2),
+        took > expected / 2 && took < expected + LIMIT,
         "{bytes} bytes in {took:?}"
     );
 }
@@ -851,10 +851,10 @@ fn one_byte_a_second_is_one_byte_a_second_and_holds_up_nobody_else() {
     }
     assert_eq!(begin, b"HTT");
     let took = arrivals[2] - arrivals[0];
-    assert!((1_800..4_000).contains(&took.as_millis()), "{took:?}");
+    assert!((1_800..9_000).contains(&took.as_millis()), "{took:?}");
     let start = clock::monotonic();
     assert_eq!(Ask::get(CONFIG).send(&platform).status, 200);
-    assert!(start.elapsed() < Duration::from_secs(1));
+    assert!(start.elapsed() < LIMIT / 2);
 }
 
 #[test]
@@ -876,7 +876,7 @@ fn a_silent_platform_has_heard_all_the_same() {
     // It does not hold up the end.
     let start = clock::monotonic();
     platform.stop();
-    assert!(start.elapsed() < Duration::from_secs(1));
+    assert!(start.elapsed() < LIMIT / 2);
 }
 
 #[test]

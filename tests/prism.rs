@@ -15,12 +15,13 @@
 
 mod common;
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::collections::BTreeSet;
+use std::process::Command;
 use std::time::Duration;
 
+use common::judge::Judge;
 use common::manifest::{Listed, recorded};
-use common::process::{Lines, Running, finish, until};
+use common::process::{Lines, finish};
 use ftagent::agent::{ReplaySettings, replay};
 use ftagent::capture::replay::CaptureReader;
 use ftagent::classify::{self, Vantage};
@@ -36,100 +37,8 @@ use ftagent::uplink::{
 };
 use serde_json::json;
 
-/// Longer than the proxy takes to start on a busy machine.
-const STARTING: Duration = Duration::from_secs(120);
 /// Longer than everything here takes to be told.
 const TELLING: Duration = Duration::from_secs(120);
-
-/// The proxy, until this value goes.
-struct Judge {
-    /// Where the API begins behind it.
-    base: String,
-    log: Lines,
-    _process: Running,
-}
-
-impl Judge {
-    /// A proxy in front of `platform`, or none, with a line that says why.
-    fn before(platform: &Platform) -> Option<Self> {
-        let document = shared().join("contract/openapi.yaml");
-        if !document.exists() {
-            println!(
-                "skipped: no {} (FTAGENT_SHARED names the directory that holds contract)",
-                document.display()
-            );
-            return None;
-        }
-        let program = match program() {
-            Ok(program) => program,
-            Err(reason) => {
-                let required = ["CI", "FTAGENT_REQUIRE_LIVE"];
-                let required = required.iter().any(|name| std::env::var_os(name).is_some());
-                assert!(
-                    !required,
-                    "the validating proxy is required here, but {reason}"
-                );
-                println!("skipped: {reason}");
-                return None;
-            }
-        };
-        let upstream = platform.base().strip_suffix("/api/v1").unwrap();
-        let mut command = Command::new("node");
-        command
-            .arg(program)
-            .args(["proxy", "--errors", "--host", "127.0.0.1", "--port", "0"])
-            .arg(&document)
-            .arg(upstream);
-        let mut process = Running::start(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
-        let log = Lines::follow(process.child.stdout.take().unwrap(), |_| {});
-        let errors = Lines::follow(process.child.stderr.take().unwrap(), |_| {});
-        let started = until(STARTING, || log.contain(LISTENING));
-        assert!(started, "{}{}", log.text(), errors.text());
-        let text = log.text();
-        let address = text.split(LISTENING).nth(1).unwrap();
-        let address: String = address.chars().take_while(|c| !c.is_whitespace()).collect();
-        Some(Self {
-            base: format!("http://{address}/api/v1"),
-            log,
-            _process: process,
-        })
-    }
-}
-
-/// What the proxy says before its address.
-const LISTENING: &str = "Prism is listening on http://";
-
-fn shared() -> PathBuf {
-    std::env::var_os("FTAGENT_SHARED").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"),
-        PathBuf::from,
-    )
-}
-
-/// The proxy's program, where the set-up puts it.
-fn program() -> Result<PathBuf, String> {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
-    let program = target.join("tools/prism/node_modules/@stoplight/prism-cli/dist/index.js");
-    if !program.exists() {
-        return Err(format!(
-            "there is no {} (scripts/setup.sh test installs it)",
-            program.display()
-        ));
-    }
-    let mut node = Command::new("node");
-    node.args(["--version"]);
-    if node.output().is_err() {
-        return Err("there is no node (scripts/setup.sh test installs it)".to_owned());
-    }
-    let version = finish(&mut node, STARTING).stdout;
-    let major = version.trim_start_matches('v').split('.').next();
-    match major.and_then(|major| major.parse::<u32>().ok()) {
-        Some(18..) => Ok(program),
-        _ => Err(format!(
-            "node is too old: expected 18 or later, found {version}"
-        )),
-    }
-}
 
 /// What was found in a recorded capture: what is told about it.
 struct Story {
@@ -276,23 +185,40 @@ fn whatever_attack_it_is_each_request_is_what_the_contract_describes() {
     assert!(stories.len() >= 20, "only {} attacks", stories.len());
     let (ledger, _) = Ledger::open(ledger::Settings::default()).unwrap();
     let (uplink, _vitals) = uplink(&judge.base, &ledger);
-    let waiting = ledger.waiting();
-    let is_told = || {
-        let waiting = waiting.borrow();
-        waiting.incidents == 0 && waiting.samples == 0
-    };
+    let mut begun = BTreeSet::new();
     let mut steps = 0;
     for story in &stories {
-        assert!(story.steps.len() >= 2, "opened and resolved at least");
+        let [(Step::Open, _), .., (Step::Resolve, last)] = story.steps.as_slice() else {
+            panic!("opened and resolved: {:?}", story.steps);
+        };
         for (step, report) in &story.steps {
             ledger.event(*step, report.clone());
-            steps += 1;
         }
         for sample in &story.seconds {
-            ledger.second(*sample);
+            // One capture may begin in the second in which the one before ended.
+            if begun.insert(sample.start) {
+                ledger.second(*sample);
+            }
         }
-        // One after the other, so that no steps of one attack merge into those before.
-        assert!(until(TELLING, is_told), "{}", judge.log.text());
+        steps += story.steps.len();
+        let seconds = begun.len();
+        // One after the other: the contract knows one incident at a time.
+        let is_told = |records: &[Received]| {
+            let mut bodies = records.iter().rev().filter_map(|one| match one.endpoint {
+                Endpoint::Incident => Some(&one.body),
+                _ => None,
+            });
+            let newest = bodies.next();
+            told(records, Endpoint::Metrics) >= seconds
+                && newest.is_some_and(|body| body["source_ip_count"] == last.source_ip_count)
+        };
+        assert!(
+            platform.wait_for(TELLING, is_told),
+            "{} of {seconds} seconds, {} of {steps} steps\n{}",
+            told(&platform.recorded(), Endpoint::Metrics),
+            told(&platform.recorded(), Endpoint::Incident),
+            judge.log.text()
+        );
     }
     assert!(platform.wait_for(TELLING, |records| {
         told(records, Endpoint::Heartbeat) > 1 && told(records, Endpoint::Config) > 1
@@ -317,8 +243,7 @@ fn whatever_attack_it_is_each_request_is_what_the_contract_describes() {
             "{path}"
         );
     }
-    let seconds: usize = stories.iter().map(|story| story.seconds.len()).sum();
-    assert_eq!(told(&records, Endpoint::Metrics), seconds);
+    assert_eq!(told(&records, Endpoint::Metrics), begun.len());
     let incidents = told(&records, Endpoint::Incident);
     // Each attack is opened and ended; what lies between may have become one.
     assert!(

@@ -21,7 +21,7 @@ use std::rc::Rc;
 use ftagent::clock::Timestamp;
 use ftagent::count::{Window, WindowIndex};
 use ftagent::detect::Family;
-use ftagent::detect::limits::{LocalLimits, PlatformLimits, SetBy};
+use ftagent::detect::limits::{LocalLimits, PlatformLimits, SetBy, SetLimit};
 use ftagent::engine::{Engine, Settings, Vitals};
 use ftagent::incident::{Explanation, Incident, Report, Severity};
 use proptest::prelude::*;
@@ -409,10 +409,7 @@ fn a_clock_that_was_set_back_meanwhile_does_not_keep_it_open() {
     let told = silence(&mut engine, at(10_000), 10);
     assert_eq!(told.len(), 1, "resolved after the hold");
     // And it is forgotten after two minutes, not after ten years.
-    engine.set_limits(LocalLimits {
-        pps: Some(1),
-        bps: None,
-    });
+    local(Some(1))(&mut engine);
     assert!(silence(&mut engine, at(20_100), 121).is_empty());
     let mut window = Window::new(WindowIndex::of(at(141_200)), 1);
     window.inbound.frames.add(5, 2_400);
@@ -468,6 +465,8 @@ fn platform(pps_threshold: u64, mean_pps: u64, p99_pps: u64) -> impl FnMut(&mut 
 }
 
 fn local(pps: Option<u64>) -> impl FnMut(&mut Engine) {
+    let by = SetBy::Local;
+    let pps = pps.map(|value| SetLimit { value, by });
     move |engine| engine.set_limits(LocalLimits { pps, bps: None })
 }
 

@@ -213,7 +213,8 @@ mod tests {
 
     impl Manager {
         fn at_path(name: &str) -> Self {
-            let path = std::env::temp_dir().join(format!("ft-{}-{name}", std::process::id()));
+            let path =
+                std::env::temp_dir().join(format!("ftagent-test-{}-{name}", std::process::id()));
             let _ = std::fs::remove_file(&path);
             Self {
                 socket: UnixDatagram::bind(&path).unwrap(),
@@ -226,7 +227,7 @@ mod tests {
         }
 
         fn abstractly(name: &str) -> Self {
-            let name = format!("ft-{}-{name}", std::process::id());
+            let name = format!("ftagent-test-{}-{name}", std::process::id());
             let address = SocketAddr::from_abstract_name(&name).unwrap();
             Self {
                 socket: UnixDatagram::bind_addr(&address).unwrap(),

@@ -105,7 +105,7 @@ mod tests {
     fn is_seen(what: &str, mut difference: impl FnMut(&mut ConnectionCounter) -> (i64, i64)) {
         let mut counter = ConnectionCounter::new();
         let mut seen = Vec::new();
-        for _ in 0..20 {
+        for _ in 0..100 {
             let (found, expected) = difference(&mut counter);
             if found == expected {
                 return;

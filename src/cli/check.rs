@@ -44,10 +44,8 @@ impl CheckArguments {
 /// What the platform says. Nothing about this node is sent but its credentials, where it has any.
 fn ask(config: &Config) -> Result<String, Failure> {
     let Some(settings) = config.uplink() else {
-        // Always there, and was checked.
-        let base = said(config, Key::ApiBase, "");
-        let base = ApiBase::parse(&base, true).map_err(UplinkError::Base);
-        base.map_err(OnceError::from)
+        ApiBase::parse(config.api_base(), true)
+            .map_err(|error| UplinkError::Base(error).into())
             .and_then(|base| uplink::health(&base))
             .map_err(refusal)?;
         return Ok("is there; without credentials, that is all it was asked".to_owned());

@@ -222,17 +222,25 @@ impl Config {
         }
     }
 
+    /// Where the platform is.
+    #[must_use]
+    pub fn api_base(&self) -> &str {
+        match self.value(Key::ApiBase) {
+            Some(Value::Text(base)) => base,
+            _ => API_BASE,
+        }
+    }
+
     /// Who we are to the platform; `None` in local mode. What it is told of this host is for the agent to fill in.
     #[must_use]
     pub fn uplink(&self) -> Option<uplink::Settings> {
-        let (Some(Value::Secret(key)), Some(Value::Text(node)), Some(Value::Text(base))) = (
+        let (Some(Value::Secret(key)), Some(Value::Text(node))) = (
             self.value(Key::ApiKey).filter(|_| !self.is_local()),
             self.value(Key::NodeUuid),
-            self.value(Key::ApiBase),
         ) else {
             return None;
         };
-        let mut settings = uplink::Settings::new(base, key.clone(), node);
+        let mut settings = uplink::Settings::new(self.api_base(), key.clone(), node);
         settings.allow_http = self.value(Key::AllowHttp) == Some(&Value::Switch(true));
         settings.contract = match self.value(Key::Contract) {
             Some(Value::Choice("seed")) => Contract::Seed,

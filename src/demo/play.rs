@@ -148,7 +148,7 @@ mod tests {
     }
 
     fn player(millis: &[u64], speed: u32) -> Player<Recorded> {
-        let recorded = Recorded(millis.to_vec().into_iter(), [0]);
+        let recorded = Recorded(Vec::from(millis).into_iter(), [0]);
         Player::new(recorded, speed, Timestamp::from_seconds(1_000))
     }
 
@@ -181,11 +181,11 @@ mod tests {
     }
 
     #[test]
-    fn twice_as_fast_takes_half_the_time_and_says_the_same() {
-        let (frames, took) = played(player(&[0, 200], 2));
-        assert_eq!(frames, [(0, 1), (200, 2)]);
+    fn faster_takes_less_time_and_says_the_same() {
+        let (frames, took) = played(player(&[0, 4_000], 40));
+        assert_eq!(frames, [(0, 1), (4_000, 2)]);
         assert!(took >= Duration::from_millis(100), "{took:?}");
-        assert!(took < Duration::from_millis(190), "{took:?}");
+        assert!(took < Duration::from_secs(3), "{took:?}");
     }
 
     #[test]

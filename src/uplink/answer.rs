@@ -189,7 +189,7 @@ fn judge_failure(failure: &Failure, around: &Circumstances<'_>) -> Judged {
         Failure::TooLarge => (
             TroubleKind::ServerError,
             format!(
-                "{base} answered with more than {} bytes, which is no answer of the platform's; check api.api_base",
+                "{base} answered with more than {} bytes, which is no answer of the platform's; check api.base",
                 platform::ANSWER_BYTES_MAX
             ),
         ),
@@ -220,7 +220,7 @@ fn judge_reply(request: &Request, reply: &Reply, around: &Circumstances<'_>) -> 
             let to = platform::plain(to, 200);
             let problem = format!(
                 "{base} redirects to {to}, which is not followed with credentials; if that is the platform, put its \
-                 address into api.api_base"
+                 address into api.base"
             );
             Judged::new(later(), TroubleKind::ServerError, problem)
         }
@@ -256,7 +256,7 @@ fn judge_reply(request: &Request, reply: &Reply, around: &Circumstances<'_>) -> 
             Action::NoSuchPath,
             TroubleKind::NoSuchPath,
             format!(
-                "{base} does not know {} (HTTP {status}{said}); check api.api_base and api.contract",
+                "{base} does not know {} (HTTP {status}{said}); check api.base and api.contract",
                 request.path
             ),
         ),
@@ -279,7 +279,7 @@ fn judge_reply(request: &Request, reply: &Reply, around: &Circumstances<'_>) -> 
             later(),
             TroubleKind::ServerError,
             format!(
-                "{base} answered with HTTP status {status}, which no platform sends; check api.api_base"
+                "{base} answered with HTTP status {status}, which no platform sends; check api.base"
             ),
         ),
     }
@@ -288,7 +288,7 @@ fn judge_reply(request: &Request, reply: &Reply, around: &Circumstances<'_>) -> 
 /// A success that proves nothing: as good as a server error.
 fn judge_bad_body(bad: BadBody, around: &Circumstances<'_>) -> Judged {
     let problem = format!(
-        "{} answered with {}, which is no answer of the platform's; check api.api_base, and whether a portal or proxy \
+        "{} answered with {}, which is no answer of the platform's; check api.base, and whether a portal or proxy \
          answers in its place",
         around.base,
         bad.words()
@@ -453,7 +453,7 @@ mod tests {
                 503,
                 &["server error (HTTP 503", "https://flowtriq.com/status"],
             ),
-            (700, &["HTTP status 700", "api.api_base"]),
+            (700, &["HTTP status 700", "api.base"]),
         ] {
             let reply = reply(status, "{\"error\": \"pps is missing\"}");
             let found = judged(Call::Heartbeat, "/agent/heartbeat", true, &reply);

@@ -19,7 +19,7 @@ pub struct ApiBase {
 pub enum BaseError {
     /// No URL, or one without a host.
     #[error(
-        "api.api_base: {found:?} is no address: {reason}; expected one such as https://flowtriq.com/api/v1"
+        "api.base: {found:?} is no address: {reason}; expected one such as https://flowtriq.com/api/v1"
     )]
     NoUrl {
         /// What was given; without user name and password, should there be such.
@@ -29,7 +29,7 @@ pub enum BaseError {
     },
     /// The key would cross a network in the clear.
     #[error(
-        "api.api_base: {found} would send the API key unencrypted; use https://, or set api.allow_http = true if the network in between is yours"
+        "api.base: {found} would send the API key unencrypted; use https://, or set api.allow_http = true if the network in between is yours"
     )]
     PlainHttp {
         /// What was given.

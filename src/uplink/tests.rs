@@ -467,7 +467,7 @@ fn where_the_contract_is_given_an_unknown_path_loses_nothing_and_is_said() {
             });
             let sentence = stage.state().sentence;
             assert!(
-                sentence.contains("check api.api_base and api.contract"),
+                sentence.contains("check api.base and api.contract"),
                 "{sentence}"
             );
             assert_eq!(stage.waits().0, 1);

@@ -8,6 +8,7 @@
 pub(crate) mod agent;
 pub(crate) mod event;
 pub(crate) mod generate;
+pub(crate) mod judge;
 pub(crate) mod kept;
 pub(crate) mod manifest;
 pub(crate) mod netns;

@@ -98,7 +98,7 @@ fn an_attack_is_told_by_the_resource_contract_and_resolved_with_what_it_was_like
         .iter()
         .position(|each| each.endpoint == Endpoint::Open)
         .expect("it was opened");
-    assert_right(&received[switched..]);
+    assert_right(received.get(switched..).unwrap_or_default());
     let steps = node.steps();
     let kinds: Vec<_> = steps.iter().map(|each| each.endpoint).collect();
     assert_eq!(kinds.first(), Some(&Endpoint::Open), "{kinds:?}");

@@ -76,5 +76,5 @@ fn lateness(agent: &mut crate::common::agent::Agent, seconds: usize) -> u64 {
         late.push(at.as_nanos() % 1_000_000_000 / 1_000);
     }
     late.sort_unstable();
-    late[seconds / 2]
+    late.get(seconds / 2).copied().unwrap_or_default()
 }

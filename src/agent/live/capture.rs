@@ -15,7 +15,7 @@ use arc_swap::ArcSwap;
 
 use super::links::{LinkState, Links};
 use super::notice::{News, Notice};
-use super::place::{Place, Standing};
+use super::place::{Place, Whereabouts};
 use super::timeline::{Stamps, Timeline};
 use crate::capture::live::{LiveSource, Loss, Settings};
 use crate::capture::nic::Interface;
@@ -176,22 +176,22 @@ impl Watch {
     /// The host's place has changed while the interface with the number `captured` is captured.
     fn follow(&mut self, captured: u32) -> Next {
         let place = Arc::clone(&self.known);
-        match place.standing(self.report.link) {
-            Standing::Here(interface) if interface.index == captured => self.renew(interface),
-            Standing::Renamed(interface) => {
+        match place.whereabouts(self.report.link) {
+            Whereabouts::Here(interface) if interface.index == captured => self.renew(interface),
+            Whereabouts::Renamed(interface) => {
                 self.report.renamed(&interface.name);
                 self.renew(interface);
             }
             // What the housekeeping thread saw may be older than this capture: the kernel decides.
-            Standing::Here(_) => match LiveSource::open(&Settings::new(&self.report.name)) {
+            Whereabouts::Here(_) => match LiveSource::open(&Settings::new(&self.report.name)) {
                 Ok(other) if other.interface().index == captured => {}
                 Ok(other) => return Next::Other(Box::new(other)),
                 Err(error) => return Next::Lost(error),
             },
-            Standing::Missing => {
+            Whereabouts::Missing => {
                 return Next::Lost(self.report.lost("was removed while it was watched"));
             }
-            Standing::Refused(reason) => return Next::Lost(self.report.lost(reason)),
+            Whereabouts::Refused(reason) => return Next::Lost(self.report.lost(reason)),
         }
         Next::GoOn
     }
@@ -203,11 +203,11 @@ impl Watch {
         let changed = self.place_has_changed();
         let waited = now.nanos_since(self.tried_at) >= TRY_AGAIN_NANOS;
         let place = Arc::clone(&self.known);
-        let standing = place.standing(self.report.link);
-        let there = match standing {
-            Standing::Here(interface) => Some((interface, self.report.name.clone())),
-            Standing::Renamed(interface) => Some((interface, interface.name.clone())),
-            Standing::Missing | Standing::Refused(_) => None,
+        let whereabouts = place.whereabouts(self.report.link);
+        let there = match whereabouts {
+            Whereabouts::Here(interface) => Some((interface, self.report.name.clone())),
+            Whereabouts::Renamed(interface) => Some((interface, interface.name.clone())),
+            Whereabouts::Missing | Whereabouts::Refused(_) => None,
         };
         let due = changed || waited;
         if let Some((_, name)) = there.filter(|(interface, _)| interface.up && due) {
@@ -215,7 +215,7 @@ impl Watch {
             match LiveSource::open(&Settings::new(name)) {
                 Ok(source) => {
                     self.begin(&source.interface().clone());
-                    if let Standing::Renamed(interface) = standing {
+                    if let Whereabouts::Renamed(interface) = whereabouts {
                         self.report.renamed(&interface.name);
                     }
                     return Some(source);
@@ -223,7 +223,7 @@ impl Watch {
                 Err(error) => self.lose(error),
             }
         }
-        if let Standing::Refused(reason) = standing {
+        if let Whereabouts::Refused(reason) = whereabouts {
             let error = self.report.lost(reason);
             self.lose(error);
         }

@@ -322,7 +322,7 @@ mod tests {
 
     #[test]
     fn a_detector_that_stands_still_is_not_called_alive_though_this_thread_goes_on() {
-        let name = format!("ft-host-{}", std::process::id());
+        let name = format!("ftagent-test-host-{}", std::process::id());
         let address = SocketAddr::from_abstract_name(&name).unwrap();
         let socket = UnixDatagram::bind_addr(&address).unwrap();
         socket.set_nonblocking(true).unwrap();

@@ -15,7 +15,7 @@ use crate::classify::{self, Vantage};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Place {
     /// In the order of the links.
-    links: Vec<Standing>,
+    links: Vec<Whereabouts>,
     addresses: Vec<IpAddr>,
     /// Fixed far ends of this host's tunnels.
     peers: Vec<IpAddr>,
@@ -23,7 +23,7 @@ pub(super) struct Place {
 
 /// What a watched name means.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum Whereabouts {
     /// This interface.
     Here(Interface),
     /// No interface any more, but the one that was captured goes on under another name.
@@ -56,8 +56,8 @@ impl Place {
     }
 
     /// What the `link`-th name means.
-    pub(super) fn standing(&self, link: usize) -> &Standing {
-        self.links.get(link).unwrap_or(&Standing::Missing)
+    pub(super) fn whereabouts(&self, link: usize) -> &Whereabouts {
+        self.links.get(link).unwrap_or(&Whereabouts::Missing)
     }
 
     /// How packets on `interface` are told apart from here.
@@ -76,7 +76,7 @@ impl Place {
 ///
 /// A name is that of the interface that bears it now, or else the interface that bore it when its capture began: packets
 /// are not left unwatched because of a name.
-fn resolve(names: &[&str], captured: &[Option<u32>], all: &[Interface]) -> Vec<Standing> {
+fn resolve(names: &[&str], captured: &[Option<u32>], all: &[Interface]) -> Vec<Whereabouts> {
     let mut watched: Vec<&Interface> = Vec::with_capacity(names.len());
     let captured = captured.iter().copied().chain(std::iter::repeat(None));
     let mut resolved = Vec::with_capacity(names.len());
@@ -87,17 +87,17 @@ fn resolve(names: &[&str], captured: &[Option<u32>], all: &[Interface]) -> Vec<S
             all.iter().find(|interface| interface.index == index)
         };
         let Some(interface) = by_name.or_else(by_index) else {
-            resolved.push(Standing::Missing);
+            resolved.push(Whereabouts::Missing);
             continue;
         };
         watched.push(interface);
         resolved.push(match nic::check_watchable(&watched, all) {
             Err(error) => {
                 watched.pop();
-                Standing::Refused(reason_of(error))
+                Whereabouts::Refused(reason_of(error))
             }
-            Ok(()) if by_name.is_some() => Standing::Here(interface.clone()),
-            Ok(()) => Standing::Renamed(interface.clone()),
+            Ok(()) if by_name.is_some() => Whereabouts::Here(interface.clone()),
+            Ok(()) => Whereabouts::Renamed(interface.clone()),
         });
     }
     resolved
@@ -131,9 +131,9 @@ mod tests {
         assert_eq!(
             resolved,
             [
-                Standing::Here(all[1].clone()),
-                Standing::Here(all[0].clone()),
-                Standing::Missing
+                Whereabouts::Here(all[1].clone()),
+                Whereabouts::Here(all[0].clone()),
+                Whereabouts::Missing
             ]
         );
     }
@@ -142,20 +142,23 @@ mod tests {
     fn one_that_was_made_anew_counts_whatever_is_still_captured() {
         let all = [interface(9, "eth0")];
         let resolved = resolve(&["eth0"], &[Some(2)], &all);
-        assert_eq!(resolved, [Standing::Here(all[0].clone())]);
-        assert_eq!(resolve(&["eth0"], &[Some(2)], &[]), [Standing::Missing]);
+        assert_eq!(resolved, [Whereabouts::Here(all[0].clone())]);
+        assert_eq!(resolve(&["eth0"], &[Some(2)], &[]), [Whereabouts::Missing]);
     }
 
     #[test]
     fn one_that_was_renamed_stays_until_another_bears_its_name() {
         let renamed = interface(2, "wan0");
         let resolved = resolve(&["eth0"], &[Some(2)], std::slice::from_ref(&renamed));
-        assert_eq!(resolved, [Standing::Renamed(renamed.clone())]);
+        assert_eq!(resolved, [Whereabouts::Renamed(renamed.clone())]);
         let all = [renamed, interface(3, "eth0")];
         let resolved = resolve(&["eth0"], &[Some(2)], &all);
-        assert_eq!(resolved, [Standing::Here(all[1].clone())]);
+        assert_eq!(resolved, [Whereabouts::Here(all[1].clone())]);
         // Without a capture there is nothing to stay with.
-        assert_eq!(resolve(&["eth0"], &[None], &all[..1]), [Standing::Missing]);
+        assert_eq!(
+            resolve(&["eth0"], &[None], &all[..1]),
+            [Whereabouts::Missing]
+        );
     }
 
     #[test]
@@ -165,7 +168,7 @@ mod tests {
             ..interface(2, "enp3s0")
         }];
         let resolved = resolve(&["uplink"], &[Some(2)], &all);
-        assert_eq!(resolved, [Standing::Here(all[0].clone())]);
+        assert_eq!(resolved, [Whereabouts::Here(all[0].clone())]);
     }
 
     #[test]
@@ -178,8 +181,8 @@ mod tests {
             },
         ];
         let resolved = resolve(&["eth0", "eth1"], &[], &all);
-        assert_eq!(resolved[0], Standing::Here(all[0].clone()));
-        let Standing::Refused(reason) = &resolved[1] else {
+        assert_eq!(resolved[0], Whereabouts::Here(all[0].clone()));
+        let Whereabouts::Refused(reason) = &resolved[1] else {
             panic!("{resolved:?}");
         };
         assert!(reason.contains("would count twice"), "{reason}");
@@ -189,8 +192,8 @@ mod tests {
     fn this_host_has_a_place() {
         let links = Links::new(["no-such-if0".to_owned()]);
         let place = Place::read(&links).unwrap();
-        assert_eq!(place.standing(0), &Standing::Missing);
-        assert_eq!(place.standing(1), &Standing::Missing);
+        assert_eq!(place.whereabouts(0), &Whereabouts::Missing);
+        assert_eq!(place.whereabouts(1), &Whereabouts::Missing);
         let vantage = place.vantage(&interface(1, "any"));
         assert!(matches!(vantage.vantage, Vantage::Interface { .. }));
     }

@@ -23,11 +23,16 @@ pub(super) fn relabel(outcome: &mut Outcome, labels: &Labels) {
 }
 
 fn relabel_incident(incident: &mut Incident, labels: &Labels) {
+    let standing = &mut incident.standing;
     let times = [
         Some(&mut incident.started_at),
         Some(&mut incident.opened_at),
         Some(&mut incident.last_above_at),
         incident.ended_at.as_mut(),
+        Some(&mut standing.seen_until),
+        standing.clear_since.as_mut(),
+        standing.hold_grown_at.as_mut(),
+        standing.resolved_at.as_mut(),
     ];
     for at in times.into_iter().flatten() {
         *at = labels.at(*at);

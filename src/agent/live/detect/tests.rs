@@ -78,19 +78,22 @@ fn a_detector_catches_up_for_ten_seconds_and_takes_more_for_a_gap() {
 }
 
 /// Everything the sink was given.
-#[derive(Clone, Default)]
-struct Told(Arc<Mutex<Heard>>);
+#[derive(Default)]
+struct Given {
+    outcomes: Vec<Outcome>,
+    notices: Vec<String>,
+}
 
-/// Outcomes with their times, and notices.
-type Heard = (Vec<(Outcome, Timestamp)>, Vec<String>);
+#[derive(Clone, Default)]
+struct Told(Arc<Mutex<Given>>);
 
 impl Sink for Told {
-    fn outcome(&mut self, outcome: Outcome, at: Timestamp) {
-        self.0.lock().unwrap().0.push((outcome, at));
+    fn outcome(&mut self, outcome: Outcome, _at: Timestamp) {
+        self.0.lock().unwrap().outcomes.push(outcome);
     }
 
     fn notice(&mut self, notice: Notice) {
-        self.0.lock().unwrap().1.push(notice.to_string());
+        self.0.lock().unwrap().notices.push(notice.to_string());
     }
 }
 
@@ -184,21 +187,21 @@ impl Rig {
 
     fn events(&self) -> Vec<Event> {
         let told = self.told.0.lock().unwrap();
-        let events = told.0.iter().flat_map(|(outcome, _)| &outcome.events);
+        let events = told.outcomes.iter().flat_map(|outcome| &outcome.events);
         events.cloned().collect()
     }
 
     fn notices(&self) -> Vec<String> {
-        self.told.0.lock().unwrap().1.clone()
+        self.told.0.lock().unwrap().notices.clone()
     }
 
     /// The seconds that were told: when, and how many packets.
     fn seconds(&self) -> Vec<(u64, u64)> {
         let told = self.told.0.lock().unwrap();
         let seconds = told
-            .0
+            .outcomes
             .iter()
-            .filter_map(|(outcome, _)| outcome.second.as_ref());
+            .filter_map(|outcome| outcome.second.as_ref());
         seconds
             .map(|second| (second.start.as_seconds(), second.pps))
             .collect()
