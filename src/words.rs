@@ -34,6 +34,16 @@ impl fmt::Display for Bits {
     }
 }
 
+/// Bits a second as the platform's pages write them: `1.7 Gbps`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bps(pub(crate) u64);
+
+impl fmt::Display for Bps {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&Bits(self.0).to_string().replace("bit", "bps"))
+    }
+}
+
 /// Permille as percent with one decimal where it has one: `25 %`, `2.5 %`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Percent(pub(crate) u64);
@@ -79,6 +89,8 @@ mod tests {
         assert_eq!(Bits(1_700_000_000).to_string(), "1.7 Gbit");
         assert_eq!(Bits(999).to_string(), "999 bit");
         assert_eq!(Bits(43_050_000).to_string(), "43.0 Mbit");
+        assert_eq!(Bps(1_700_000_000).to_string(), "1.7 Gbps");
+        assert_eq!(Bps(999).to_string(), "999 bps");
     }
 
     #[test]

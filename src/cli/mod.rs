@@ -11,6 +11,7 @@ mod outlet;
 mod output;
 mod replay;
 mod run;
+mod status;
 
 use std::ffi::OsString;
 use std::num::IntErrorKind;
@@ -34,6 +35,8 @@ struct Arguments {
 enum Command {
     /// Watch interfaces of this host and report attacks as they happen
     Run(run::RunArguments),
+    /// Say how it stands: all clear, under attack, or what is wrong and what to do about it
+    Status(status::StatusArguments),
     /// Read a pcap or pcapng file and report the attacks in it, by the same rules
     Replay(replay::ReplayArguments),
     /// Show in a minute what the agent does: a recorded attack and a platform, both inside this process
@@ -51,6 +54,9 @@ enum Exit {
     Fine = 0,
     Failed = 1,
     Usage = 2,
+    NotRunning = 3,
+    Degraded = 4,
+    UnderAttack = 5,
     NotPermitted = 77,
     Configuration = 78,
 }
@@ -111,15 +117,17 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return refused(error),
     };
+    let fine = |()| Exit::Fine;
     let done = match arguments.command {
-        Command::Run(run) => run.execute(),
-        Command::Replay(replay) => replay.execute(),
-        Command::Demo(demo) => demo.execute(),
-        Command::Check(check) => check.execute(),
-        Command::Config(config) => config.execute(),
+        Command::Run(run) => run.execute().map(fine),
+        Command::Status(status) => status.execute(),
+        Command::Replay(replay) => replay.execute().map(fine),
+        Command::Demo(demo) => demo.execute().map(fine),
+        Command::Check(check) => check.execute().map(fine),
+        Command::Config(config) => config.execute().map(fine),
     };
     match done {
-        Ok(()) => ExitCode::from(Exit::Fine as u8),
+        Ok(exit) => ExitCode::from(exit as u8),
         Err(failure) => {
             for line in failure.message.lines() {
                 output::complain(line);

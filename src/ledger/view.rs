@@ -6,12 +6,13 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
-use super::desk::{Tally, note};
+use super::desk::{self, Tally, note};
 use super::{DeadLetter, LedgerError, PLATFORM, Sample, UPLINK, files, outbox, samples, store};
+use crate::detect::baseline::BaselineState;
 use crate::incident::Report;
 
 /// What the ledger holds at this moment.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct View {
     /// Whether an agent works in the directory. When its newest second is old although it does, it cannot write there:
     /// its log says why.
@@ -20,6 +21,8 @@ pub struct View {
     pub open: Option<Report>,
     /// The newest second.
     pub last_sample: Option<Sample>,
+    /// What the baseline had learned when it was stored last.
+    pub baseline: Option<BaselineState>,
     /// What the uplink says about itself: the note [`UPLINK`].
     pub uplink: Option<String>,
     /// The platform's last answer about this node's configuration: the note [`PLATFORM`].
@@ -38,17 +41,23 @@ pub struct View {
     pub last_dead_letter: Option<DeadLetter>,
 }
 
-/// Looks at the ledger in the state directory `dir`; `None` when there is none.
+/// Looks at the ledger in the state directory `dir`; `None` when there is none and no agent works there.
 ///
 /// # Errors
 ///
-/// [`LedgerError::Io`] when the directory cannot be found, [`LedgerError::Unreadable`] when the database cannot be read.
+/// [`LedgerError::Io`] when the directory cannot be found or looked into, [`LedgerError::Unreadable`] when the database
+/// cannot be read.
 pub fn view(dir: &Path) -> Result<Option<View>, LedgerError> {
     let path = files::database_in(dir)?;
-    if !path.exists() {
-        return Ok(None);
-    }
     let agent_runs = files::is_in_use(dir);
+    let is_there = path.try_exists();
+    if !is_there.map_err(files::failed(&path, "look for the database"))? {
+        // An agent that could not make one keeps everything in memory.
+        return Ok(agent_runs.then(|| View {
+            agent_runs,
+            ..View::default()
+        }));
+    }
     let seen = store::open_to_look(&path, agent_runs).and_then(|db| look(&db, agent_runs));
     seen.map(Some).map_err(|error| LedgerError::Unreadable {
         path,
@@ -65,6 +74,8 @@ fn look(db: &Connection, agent_runs: bool) -> rusqlite::Result<View> {
         agent_runs,
         open: outbox::open(&db)?.and_then(|report| serde_json::from_str(&report).ok()),
         last_sample: samples::newest(&db)?,
+        baseline: desk::baseline(&db)?
+            .and_then(|stored| files::parsed_baseline(stored.as_bytes()).ok()),
         uplink: note(&db, UPLINK)?,
         platform: note(&db, PLATFORM)?,
         waiting_incidents: tally.incidents,

@@ -42,7 +42,7 @@ pub use key::{ApiKey, KeyError};
 pub use once::{Deployed, NewNode, OnceError, deploy, health, look};
 pub use platform::{Pattern, PendingCommand, PlatformValues};
 pub use retry::Rate;
-pub use state::State;
+pub use state::{Refusal, State};
 
 use crate::ledger::Ledger;
 use client::Client;

@@ -41,8 +41,20 @@ pub struct State {
     pub accepted_at: Option<Timestamp>,
     /// Messages it refused for good, since the agent started.
     pub refused: u64,
+    /// Why it refused the last of them, and when that was written down.
+    #[serde(default)]
+    pub last_refusal: Option<Refusal>,
     /// Answers that were none of its, since the agent started.
     pub bad_bodies: u64,
+}
+
+/// A message that the platform refused for good.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// When; a label, from the wall clock.
+    pub at: Timestamp,
+    /// Why, and what to do about it, for people.
+    pub sentence: String,
 }
 
 /// How urgent a line is.
@@ -79,6 +91,8 @@ pub(super) struct Standing {
     refusals: BTreeMap<Lane, (Instant, u64)>,
     /// Whether the state differs from the one given last.
     has_changed: bool,
+    /// The last refusal, until the state is given with the time of it.
+    refusal: Option<String>,
     state: State,
 }
 
@@ -104,6 +118,7 @@ impl Standing {
             is_said: false,
             refusals: BTreeMap::new(),
             has_changed: true,
+            refusal: None,
             state: State {
                 at: wall,
                 since: wall,
@@ -116,6 +131,7 @@ impl Standing {
                 heartbeat_at: None,
                 accepted_at: None,
                 refused: 0,
+                last_refusal: None,
                 bad_bodies: 0,
             },
         }
@@ -153,6 +169,7 @@ impl Standing {
     /// A message of `lane` was refused for good. Gives a line for each step of an incident; of the rest one an hour.
     pub(super) fn refused(&mut self, lane: Lane, sentence: &str, now: Instant) -> Option<Line> {
         self.state.refused += 1;
+        self.refusal = Some(sentence.to_owned());
         self.has_changed = true;
         let line = |text: String| Line {
             urgency: Urgency::Warning,
@@ -304,6 +321,9 @@ impl Standing {
             return None;
         }
         self.state.at = wall;
+        if let Some(sentence) = self.refusal.take() {
+            self.state.last_refusal = Some(Refusal { at: wall, sentence });
+        }
         Some(&self.state)
     }
 }
@@ -502,7 +522,11 @@ mod tests {
         for _ in 0..3 {
             assert!(standing.refused(Lane::Incident, "no", start).is_some());
         }
-        assert_eq!(standing.changed(WALL).unwrap().refused, 3_604);
+        let state = standing.changed(WALL).unwrap();
+        assert_eq!(state.refused, 3_604);
+        let last = state.last_refusal.clone();
+        let sentence = "no".to_owned();
+        assert_eq!(last, Some(Refusal { at: WALL, sentence }));
         assert_eq!(standing.says_at(), None, "a refusal is no lasting trouble");
     }
 
