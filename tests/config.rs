@@ -1378,7 +1378,7 @@ fn the_default_file_marks_what_takes_a_start() {
         if is_setting {
             let name = line.trim_start_matches('#').split(" = ").next().unwrap();
             let key = default_lines().into_iter().map(|(key, _)| key);
-            let key = key.filter(|key| key.name() == name).next_back().unwrap();
+            let key = key.into_iter().rfind(|key| key.name() == name).unwrap();
             let marked = comment.contains("(start)");
             assert_eq!(marked, key.takes() == Takes::AtStart, "{line}");
             checked += 1;

@@ -112,7 +112,11 @@ const fn is_worth_a_line(event: &Event) -> bool {
         Event::Updated(_, change) => {
             matches!(
                 change,
-                Change::Renamed | Change::Severity | Change::Reopened
+                Change::Renamed
+                    | Change::Severity
+                    | Change::Reopened
+                    | Change::Resumed
+                    | Change::Suspended
             )
         }
     }
