@@ -180,7 +180,7 @@ fn first_cells(text: &str) -> BTreeSet<String> {
 }
 
 /// Every command, as it is called.
-const COMMANDS: [&str; 5] = ["run", "replay", "demo", "check", "config show"];
+const COMMANDS: [&str; 6] = ["run", "replay", "status", "demo", "check", "config show"];
 
 /// The commands that the help lists.
 fn listed_commands() -> BTreeSet<String> {
@@ -534,9 +534,7 @@ fn error_texts(source: &str) -> Vec<String> {
 
 /// Errors that operators never see, by their beginnings: the check of the configuration, which has words of its own for
 /// the same mistakes, comes before.
-const FORESTALLED: [&str; 6] = [
-    "api.api_base: {found:?} is no address",
-    "api.api_base: {found} would send the API key unencrypted",
+const FORESTALLED: [&str; 4] = [
     "api.node_uuid: {found:?} cannot be a node UUID",
     "the API key is empty",
     "the API key has {0} characters",
