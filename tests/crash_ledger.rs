@@ -29,7 +29,7 @@ const CHILD_DIR: &str = "FTAGENT_CRASH_CHILD";
 const CHILD_SEED: &str = "FTAGENT_CRASH_SEED";
 
 /// How long the longest-lived child works, in microseconds: a few dozen transactions.
-const LONGEST_MICROS: u64 = 120_000;
+const LONGEST_MICROS: u64 = 250_000;
 
 fn settings(dir: &Path) -> Settings {
     Settings {
@@ -261,7 +261,7 @@ fn killed_at_any_moment_it_keeps_what_it_acknowledged_and_brings_nothing_back() 
         for line in killed_after(&dir, round, Duration::from_micros(micros)) {
             heard.hear(&line);
         }
-        events += heard.last.len();
+        events += heard.last.len() as u64;
         check_database(&dir, round);
         check_ledger(&dir, &mut heard);
     }

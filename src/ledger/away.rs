@@ -1,7 +1,8 @@
 //! While the disk cannot be written: what was carried over to memory, and how it gets back.
 //!
-//! Carried over is what is alive: incidents that are open or wait, notes. What came back is in the disk's database once,
-//! however often it was tried: it goes there in one transaction. Called on the ledger's thread.
+//! Carried over is what is alive: incidents that are open or wait, notes. What comes back is in the disk's database once,
+//! however often it was tried: it goes there in one transaction. The database that is found then need not be the one
+//! that was left: a disk may be mounted later, or repaired and mounted again. Called on the ledger's thread.
 
 use rusqlite::Connection;
 
@@ -19,25 +20,36 @@ pub(super) struct Away {
     pub(super) since: Timestamp,
     /// Why, and what to do about it.
     pub(super) reason: String,
-    /// The database that was left.
-    pub(super) left: Left,
     /// What was settled meanwhile and is only on the disk.
     pub(super) owed: Owed,
 }
 
-/// A database that was left, and what of it is with us.
+/// The databases that were left since the start, the latest last.
 #[derive(Debug, Default)]
-pub(super) struct Left {
-    /// Which it was: another one may be found in its place.
-    pub(super) born: Option<u64>,
+pub(super) struct Departures(Vec<Left>);
+
+/// A database that was left, and what of it is with us, wherever the work went on since then.
+#[derive(Debug)]
+struct Left {
+    edition: Edition,
     /// Whose steps were carried over: of these incidents, no step in it counts any more.
-    pub(super) carried: CarriedOver,
-    /// Whether its counters are part of ours.
-    pub(super) is_counted: bool,
+    carried: CarriedOver,
 }
 
+/// Which database it is, and in which of its lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Edition {
+    /// When it was made, to the nanosecond: no two have the same.
+    pub(super) born: u64,
+    /// How often it was opened.
+    pub(super) starts: u64,
+}
+
+/// Departures that are remembered: a disk that comes and goes more often has another cure.
+const DEPARTURES_MAX: usize = 8;
+
 /// What of its incidents could be read.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum CarriedOver {
     /// All that are alive.
     All,
@@ -67,24 +79,49 @@ impl Content {
     }
 }
 
+impl Departures {
+    /// Carries what is alive from a disk that fails into memory.
+    pub(super) fn leave(&mut self, disk: &Store, memory: &mut Store) {
+        let carried = carry(disk.db(), memory);
+        if !matches!(carried, CarriedOver::All) {
+            // What was with us of earlier ones was in this one.
+            for left in &mut self.0 {
+                left.carried = carried.clone();
+            }
+        }
+        let Ok(edition) = disk.edition() else { return };
+        self.0.retain(|left| left.edition.born != edition.born);
+        if self.0.len() == DEPARTURES_MAX {
+            self.0.remove(0);
+        }
+        self.0.push(Left { edition, carried });
+    }
+
+    /// What is with us of the database that was just opened; `None` when it is not one that we left, or somebody else
+    /// has worked with it since.
+    pub(super) fn carried_from(&mut self, found: Edition) -> Option<CarriedOver> {
+        let ours = |left: &Left| left.edition.born == found.born;
+        let place = self.0.iter().position(ours)?;
+        let left = self.0.get_mut(place)?;
+        if left.edition.starts + 1 != found.starts {
+            self.0.remove(place);
+            return None;
+        }
+        left.edition = found;
+        Some(left.carried.clone())
+    }
+}
+
 impl Away {
-    /// Gives the disk what came while it was away, and settles what was settled: to the database that was left, to a
-    /// new one, or to whatever was `born` there. A step that has no room is counted as lost; seconds are left out as
-    /// they would be at any other time.
+    /// Gives the disk what came while it was away, and settles what was settled. Of the incidents `carried` from it, its
+    /// steps do not count any more; to others, the new is added. A step that has no room is counted as lost; seconds are
+    /// left out as they would be at any other time.
     pub(super) fn bring_back(
         &self,
         desk: &mut Desk<'_>,
         content: &Content,
-        born: u64,
+        carried: &CarriedOver,
     ) -> rusqlite::Result<()> {
-        let (nothing, all) = (CarriedOver::default(), CarriedOver::All);
-        let carried = if self.left.born == Some(born) {
-            &self.left.carried
-        } else if outbox::is_empty(desk.db)? {
-            &all
-        } else {
-            &nothing
-        };
         for (ticket, settled) in &self.owed.settled {
             desk.settle(*ticket, settled)?;
         }
@@ -140,7 +177,7 @@ impl CarriedOver {
 
 /// Carries what is alive from a disk that fails into memory, and says how much of it could be read and found room: all
 /// of it, or at least the attack that goes on.
-pub(super) fn carry(disk: &Connection, memory: &mut Store) -> CarriedOver {
+fn carry(disk: &Connection, memory: &mut Store) -> CarriedOver {
     for which in [Which::Alive, Which::Open] {
         let Ok(incidents) = outbox::take(disk, which) else {
             continue;

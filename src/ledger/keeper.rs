@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
-use super::away::{Away, Content, Left, carry};
+use super::away::{Away, CarriedOver, Content, Departures};
 use super::desk::{self, Desk, Owed, Tally};
 use super::files::{self, Place, Trouble};
 use super::outbox;
@@ -31,6 +31,7 @@ pub(super) struct Keeper {
     store: Store,
     /// Why, and what to do about it, when `store` only stands in for the disk.
     away: Option<Away>,
+    departures: Departures,
     tally: Tally,
     next_step: i64,
 }
@@ -81,6 +82,7 @@ impl Keeper {
             place,
             store,
             away: None,
+            departures: Departures::default(),
             tally: Tally::default(),
             next_step: first_step(0),
         }
@@ -95,11 +97,10 @@ impl Keeper {
     ) -> Result<Self, LedgerError> {
         let mut keeper = Self::new(settings, None, in_memory(MEMORY_BYTES)?);
         let disk = place.as_ref().map(Store::open_to_read);
-        let mut left = Left::default();
         if let Some(Ok(disk)) = disk {
-            left.is_counted = keeper.read(disk.db(), found).is_ok();
-            left.born = disk.born().ok();
-            left.carried = carry(disk.db(), &mut keeper.store);
+            if keeper.read(disk.db(), found).is_ok() {
+                keeper.departures.leave(&disk, &mut keeper.store);
+            }
             disk.abandon();
         }
         keeper.tally.incidents = outbox::waiting(keeper.store.db()).unwrap_or_default();
@@ -107,7 +108,6 @@ impl Keeper {
         keeper.away = Some(Away {
             since: clock::now(),
             reason,
-            left,
             owed: Owed::default(),
         });
         found.notices.extend(keeper.complaint());
@@ -286,11 +286,7 @@ impl Keeper {
         let Ok(mut memory) = Store::in_memory(MEMORY_BYTES) else {
             return;
         };
-        let left = Left {
-            born: self.store.born().ok(),
-            carried: carry(self.store.db(), &mut memory),
-            is_counted: true,
-        };
+        self.departures.leave(&self.store, &mut memory);
         std::mem::replace(&mut self.store, memory).abandon();
         self.place = None;
         self.tally.incidents = outbox::waiting(self.store.db()).unwrap_or_default();
@@ -298,7 +294,6 @@ impl Keeper {
         self.away = Some(Away {
             since: clock::now(),
             reason,
-            left,
             owed: Owed::default(),
         });
         if let Some(complaint) = self.complaint() {
@@ -353,12 +348,20 @@ impl Keeper {
         };
         let content = Content::of(self.store.db()).map_err(|error| error.to_string())?;
         let mut desk_tally = self.tally;
-        let born = disk.born().map_err(|error| error.to_string())?;
+        let said = |error: &rusqlite::Error| trouble(&place, error).reason();
+        let edition = disk.edition().map_err(|error| said(&error))?;
+        let known = self.departures.carried_from(edition);
+        let is_new = outbox::is_empty(disk.db()).map_err(|error| said(&error))?;
+        let (is_counted, carried) = match known {
+            Some(carried) => (true, carried),
+            None if is_new => (false, CarriedOver::All),
+            None => (false, CarriedOver::default()),
+        };
         let pages_max = disk.pages_max();
         let (tell, first_step) = (self.settings.has_uplink, self.next_step);
         let brought = disk.transact(true, |db| {
             let on_disk = Tally::of(db)?;
-            if !away.left.is_counted {
+            if !is_counted {
                 desk_tally.dropped_events += on_disk.dropped_events;
                 desk_tally.dropped_samples += on_disk.dropped_samples;
             }
@@ -371,14 +374,14 @@ impl Keeper {
                 next_step: first_step.max(outbox::last_step(db)? + 1),
                 owed: None,
             };
-            away.bring_back(&mut desk, &content, born)?;
+            away.bring_back(&mut desk, &content, &carried)?;
             let known = Tally::of(db)?;
             desk.tally.incidents = known.incidents;
             desk.tally.samples = known.samples;
             desk.end(&on_disk)?;
             Ok((desk.tally, desk.next_step))
         });
-        let (tally, next_step) = brought.map_err(|error| trouble(&place, &error).reason())?;
+        let (tally, next_step) = brought.map_err(|error| said(&error))?;
         self.tally = tally;
         self.next_step = next_step;
         self.store = disk;
@@ -466,7 +469,6 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::{FileExt, symlink};
 
-    use super::super::away::CarriedOver;
     use super::super::testing::{Scratch, report, sample};
     use super::super::{Outgoing, PlatformIds, Sample, Settled, Step, Ticket};
     use super::*;
@@ -823,11 +825,17 @@ mod tests {
         let [over, goes_on] = &keeper.outgoing()[..] else {
             panic!("two incidents")
         };
+        // Only the attack that goes on can be read.
+        let damage = "PRAGMA ignore_check_constraints = ON;
+            UPDATE step SET kind = 'torn' WHERE kind = 'resolve'";
+        keeper
+            .run(true, |desk| desk.db.execute_batch(damage))
+            .unwrap();
         keeper.leave("the disk fails".to_owned());
-        // As if only the attack that goes on could have been read.
-        let only = "DELETE FROM incident WHERE name = 'over'";
-        keeper.run(false, |desk| desk.db.execute(only, [])).unwrap();
-        keeper.away.as_mut().unwrap().left.carried = CarriedOver::These(vec!["goes on".to_owned()]);
+        let mend = "UPDATE step SET kind = 'resolve' WHERE kind = 'torn'";
+        let other = Connection::open(scratch.state().join("ftagent.db")).unwrap();
+        other.execute(mend, []).unwrap();
+        drop(other);
 
         keeper.settle(over.ticket, &delivered(1));
         keeper.settle(goes_on.ticket, &delivered(2));
@@ -948,6 +956,43 @@ mod tests {
             ("both", Step::Update, 1),
             ("later", Step::Open, 0),
         ];
+        assert_eq!(keeper.deliver_all(), told(&all));
+    }
+
+    #[test]
+    fn a_disk_that_is_repaired_meanwhile_brings_nothing_back_that_was_told() {
+        let scratch = Scratch::new();
+        let (mut keeper, _) = opened(&scratch);
+        keeper.event("told meanwhile", Step::Open, 0);
+        keeper.event("waits", Step::Open, 0);
+        // Taken away, and the work goes on in the empty directory beneath.
+        fs::rename(scratch.state(), scratch.path().join("disk")).unwrap();
+        keeper.look_after();
+        assert!(!keeper.is_away());
+        let under_way = keeper.outgoing().remove(0);
+        keeper.settle(under_way.ticket, &delivered(3));
+        keeper.event("waits", Step::Update, 1);
+        fs::rename(scratch.state(), scratch.path().join("beneath")).unwrap();
+        fs::rename(scratch.path().join("disk"), scratch.state()).unwrap();
+        keeper.look_after();
+        let all = [("waits", Step::Open, 0), ("waits", Step::Update, 1)];
+        assert_eq!(keeper.deliver_all(), told(&all));
+        // Told again rather than lost, when somebody else has had it in hand.
+        keeper.event("goes on", Step::Open, 0);
+        fs::rename(scratch.state(), scratch.path().join("disk")).unwrap();
+        keeper.look_after();
+        keeper.deliver_all();
+        let borrowed = Settings {
+            dir: Some(scratch.path().join("disk")),
+            ..scratch.settings()
+        };
+        let (mut other, _) = Keeper::open(borrowed).unwrap();
+        other.event("another's", Step::Open, 0);
+        other.close();
+        fs::rename(scratch.state(), scratch.path().join("beneath too")).unwrap();
+        fs::rename(scratch.path().join("disk"), scratch.state()).unwrap();
+        keeper.look_after();
+        let all = [("goes on", Step::Open, 0), ("another's", Step::Open, 0)];
         assert_eq!(keeper.deliver_all(), told(&all));
     }
 

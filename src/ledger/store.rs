@@ -11,6 +11,7 @@ use rusqlite::{
     Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, TransactionBehavior,
 };
 
+use super::away::Edition;
 use super::files::{Identity, Place, Trouble};
 use super::room;
 use crate::clock;
@@ -71,8 +72,9 @@ const SCHEMA: &str = "
     CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 ";
 
-/// The counter that says when the database was made.
+/// The counters that say when the database was made, and how often it was opened.
 const BORN: &str = "born";
+const STARTS: &str = "starts";
 
 /// Bytes of a page: SQLite's default, and the file system's own.
 pub(super) const PAGE_BYTES: u64 = 4_096;
@@ -174,12 +176,7 @@ impl Store {
         }
         self.limit_pages()?;
         // A file system that lets us read may still not let us write: know it now.
-        self.transact(true, |db| {
-            db.execute(
-                "INSERT INTO counter VALUES ('starts', 1) ON CONFLICT DO UPDATE SET value = value + 1",
-                [],
-            )
-        })?;
+        self.transact(true, |db| set_counter(db, STARTS, counter(db, STARTS)? + 1))?;
         Ok(Ok(()))
     }
 
@@ -254,9 +251,12 @@ impl Store {
         self.pages_max
     }
 
-    /// When it was made, to the nanosecond: no two have the same.
-    pub(super) fn born(&self) -> rusqlite::Result<u64> {
-        counter(&self.db, BORN)
+    /// Which database it is.
+    pub(super) fn edition(&self) -> rusqlite::Result<Edition> {
+        Ok(Edition {
+            born: counter(&self.db, BORN)?,
+            starts: counter(&self.db, STARTS)?,
+        })
     }
 
     /// Which file it is; none in memory.
