@@ -657,7 +657,7 @@ fn lives(play: &Play) -> BTreeMap<String, (Timestamp, u32)> {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 100,
+        cases: 48,
         failure_persistence: None,
         ..ProptestConfig::default()
     })]
