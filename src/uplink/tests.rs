@@ -899,6 +899,24 @@ fn commands_of_the_operator_ask_once_and_say_what_is_wrong() {
     assert_eq!(*LEAKS.lock().unwrap(), [""; 0]);
 }
 
+#[test]
+fn updates_that_come_faster_than_they_are_told_are_merged_and_none_is_told_twice() {
+    let stage =
+        Stage::new(|seen: &Seen| Play::Late(Duration::from_millis(3), Box::new(seed(seen))));
+    stage.event(Step::Open, "a", 1);
+    for peak in 2..300 {
+        stage.event(Step::Update, "a", peak);
+        pause(1);
+    }
+    stage.event(Step::Resolve, "a", 300);
+    until("the end is told", || stage.peaks().last() == Some(&300));
+    until("nothing waits", || stage.waits().0 == 0);
+    let peaks = stage.peaks();
+    assert!(peaks.len() < 300, "merged");
+    assert_eq!(peaks.first(), Some(&1));
+    assert!(peaks.windows(2).all(|pair| pair[0] < pair[1]), "{peaks:?}");
+}
+
 /// Prints what it costs to tell a second of traffic; judged is only that each is told.
 #[test]
 fn seconds_are_told_one_by_one_as_they_come() {

@@ -1,4 +1,7 @@
 //! Hearing: what errands brought back, and what follows from it.
+//!
+//! The only place where an answer changes anything: schedule, standing, values, contract. Never waits; on the thread
+//! `ft-uplink`.
 
 use std::time::Instant;
 

@@ -1,4 +1,7 @@
 //! Sending: what is due in each lane becomes an errand.
+//!
+//! What waits is asked of the ledger when it may be sent, not before, so that it is told as it is then. Never waits itself;
+//! on the thread `ft-uplink`.
 
 use std::time::{Duration, Instant};
 
