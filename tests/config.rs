@@ -1377,8 +1377,10 @@ fn the_default_file_marks_what_takes_a_start() {
         let is_setting = line.starts_with('#') && !line.starts_with("# ") && line.contains(" = ");
         if is_setting {
             let name = line.trim_start_matches('#').split(" = ").next().unwrap();
-            let key = default_lines().into_iter().map(|(key, _)| key);
-            let key = key.into_iter().rfind(|key| key.name() == name).unwrap();
+            let (key, _) = default_lines()
+                .into_iter()
+                .find(|(key, _)| key.name() == name)
+                .expect("it is a setting");
             let marked = comment.contains("(start)");
             assert_eq!(marked, key.takes() == Takes::AtStart, "{line}");
             checked += 1;

@@ -3,10 +3,15 @@
 
 use std::collections::BTreeMap;
 
+use super::Options;
 use super::key::Key;
 use super::origin::{Origin, Setting};
 use super::problem::Problem;
 use super::value::{Given, Value};
+use crate::{engine, ledger};
+
+/// The platform, as the published agent has it.
+pub(super) const API_BASE: &str = "https://flowtriq.com/api/v1";
 
 /// What the layers so far come to.
 #[derive(Debug, Default)]
@@ -19,6 +24,66 @@ pub(super) struct Layers {
 }
 
 impl Layers {
+    /// The lowest layer: what the rooms do by themselves.
+    pub(super) fn put_defaults(&mut self) {
+        let engine = engine::Settings::default();
+        let (limits, baseline) = (&engine.detect.limits, &engine.detect.baseline);
+        let incident = &engine.incident;
+        for (key, value) in [
+            (Key::ApiBase, Value::Text(API_BASE.to_owned())),
+            (Key::Contract, Value::Choice("auto")),
+            (Key::AllowHttp, Value::Switch(false)),
+            (Key::FloorPps, Value::Number(limits.floor_pps)),
+            (Key::FloorBps, Value::Number(limits.floor_bps)),
+            (Key::Multiplier, Value::Number(baseline.multiplier)),
+            (
+                Key::WarmUpMultiplier,
+                Value::Number(baseline.warm_up_multiplier),
+            ),
+            (
+                Key::HoldSeconds,
+                Value::Number(incident.hold_millis / 1_000),
+            ),
+            (
+                Key::LongestHoldSeconds,
+                Value::Number(incident.longest_hold_millis / 1_000),
+            ),
+            (
+                Key::ReopenSeconds,
+                Value::Number(incident.reopen_millis / 1_000),
+            ),
+            (
+                Key::UpdateSeconds,
+                Value::Number(incident.update_millis / 1_000),
+            ),
+            (
+                Key::QuotaMib,
+                Value::Number(ledger::Settings::default().quota_bytes >> 20),
+            ),
+            (Key::LogLevel, Value::Choice("info")),
+        ] {
+            self.set(key, value, Origin::Default);
+        }
+    }
+
+    /// The highest layer. Its values were checked where options are.
+    pub(super) fn put_options(&mut self, options: &Options) {
+        let mut put = |key, value, name| self.set(key, value, Origin::Option { name });
+        if !options.interfaces.is_empty() {
+            let names = Value::Names(options.interfaces.clone());
+            put(Key::Interfaces, names, "--interface");
+        }
+        if let Some(pps) = options.pps_threshold {
+            put(Key::PpsThreshold, Value::Number(pps), "--threshold-pps");
+        }
+        if let Some(bps) = options.bps_threshold {
+            put(Key::BpsThreshold, Value::Number(bps), "--threshold-bps");
+        }
+        if let Some(dir) = &options.state_dir {
+            put(Key::StateDir, Value::Path(dir.clone()), "--state-dir");
+        }
+    }
+
     /// Puts what somebody wrote on top, if it fits.
     pub(super) fn put(&mut self, key: Key, given: &Given, origin: Origin) {
         match key.kind().read(given) {

@@ -11,6 +11,7 @@ mod change;
 mod config_json;
 mod environment;
 mod file;
+mod files;
 mod ftagent_toml;
 mod key;
 mod layers;
@@ -18,6 +19,7 @@ mod lines;
 mod near;
 mod origin;
 mod problem;
+mod together;
 mod value;
 
 use std::collections::BTreeMap;
@@ -30,8 +32,8 @@ use crate::detect::limits::{self, LocalLimits, SetBy, SetLimit};
 use crate::engine;
 use crate::ledger;
 use crate::uplink::{self, ApiKey, Contract};
-use layers::Layers;
-use lines::Found;
+use files::Files;
+use layers::{API_BASE, Layers};
 
 pub use change::{Change, Reload};
 pub use environment::Environment;
@@ -42,14 +44,6 @@ pub use value::Value;
 
 /// Where the configuration is looked for when nobody names a file.
 const FOLDER: &str = "/etc/ftagent";
-
-/// Our file in it, the published agent's, and the folder beside either with more of ours.
-const OUR_FILE: &str = "ftagent.toml";
-const THEIR_FILE: &str = "config.json";
-const MORE_FILES: &str = "conf.d";
-
-/// The platform, as the published agent has it.
-const API_BASE: &str = "https://flowtriq.com/api/v1";
 
 /// Where the layers come from.
 #[derive(Clone, Debug)]
@@ -112,7 +106,7 @@ impl Config {
     /// Everything that is wrong with any layer or with the whole.
     pub fn load(sources: Sources) -> Result<Self, ConfigErrors> {
         let mut layers = Layers::default();
-        put_defaults(&mut layers);
+        layers.put_defaults();
         if let Some(pps) = sources.platform_pps_threshold.filter(|pps| *pps > 0) {
             layers.set(Key::PpsThreshold, Value::Number(pps), Origin::Platform);
         }
@@ -120,8 +114,8 @@ impl Config {
         let files = Files::read(&sources, &mut layers);
         sources.environment.apply_credential(&mut layers);
         sources.environment.apply(&mut layers);
-        put_options(&sources.options, &mut layers);
-        check_together(&mut layers, files.are_broken, sources.options.local);
+        layers.put_options(&sources.options);
+        together::check(&mut layers, files.are_broken, sources.options.local);
         Self::of(layers, files.read, sources)
     }
 
@@ -132,10 +126,10 @@ impl Config {
     /// Everything that is wrong with it.
     pub fn of_text(path: &Path, text: &str) -> Result<Self, ConfigErrors> {
         let mut layers = Layers::default();
-        put_defaults(&mut layers);
+        layers.put_defaults();
         let mut files = Files::default();
         files.add_text(&Arc::new(path.to_owned()), text, &mut layers);
-        check_together(&mut layers, files.are_broken, false);
+        together::check(&mut layers, files.are_broken, false);
         let sources = Sources {
             file: Some(path.to_owned()),
             folder: PathBuf::new(),
@@ -330,256 +324,5 @@ impl Config {
         if let Some(number) = self.number(key) {
             *into = number.saturating_mul(times);
         }
-    }
-}
-
-/// The lowest layer: what the rooms do by themselves.
-fn put_defaults(layers: &mut Layers) {
-    let engine = engine::Settings::default();
-    let (limits, baseline) = (&engine.detect.limits, &engine.detect.baseline);
-    let incident = &engine.incident;
-    for (key, value) in [
-        (Key::ApiBase, Value::Text(API_BASE.to_owned())),
-        (Key::Contract, Value::Choice("auto")),
-        (Key::AllowHttp, Value::Switch(false)),
-        (Key::FloorPps, Value::Number(limits.floor_pps)),
-        (Key::FloorBps, Value::Number(limits.floor_bps)),
-        (Key::Multiplier, Value::Number(baseline.multiplier)),
-        (
-            Key::WarmUpMultiplier,
-            Value::Number(baseline.warm_up_multiplier),
-        ),
-        (
-            Key::HoldSeconds,
-            Value::Number(incident.hold_millis / 1_000),
-        ),
-        (
-            Key::LongestHoldSeconds,
-            Value::Number(incident.longest_hold_millis / 1_000),
-        ),
-        (
-            Key::ReopenSeconds,
-            Value::Number(incident.reopen_millis / 1_000),
-        ),
-        (
-            Key::UpdateSeconds,
-            Value::Number(incident.update_millis / 1_000),
-        ),
-        (
-            Key::QuotaMib,
-            Value::Number(ledger::Settings::default().quota_bytes >> 20),
-        ),
-        (Key::LogLevel, Value::Choice("info")),
-    ] {
-        layers.set(key, value, Origin::Default);
-    }
-}
-
-/// The highest layer. Its values were checked where options are.
-fn put_options(options: &Options, layers: &mut Layers) {
-    let mut put = |key, value, name| layers.set(key, value, Origin::Option { name });
-    if !options.interfaces.is_empty() {
-        let names = Value::Names(options.interfaces.clone());
-        put(Key::Interfaces, names, "--interface");
-    }
-    if let Some(pps) = options.pps_threshold {
-        put(Key::PpsThreshold, Value::Number(pps), "--threshold-pps");
-    }
-    if let Some(bps) = options.bps_threshold {
-        put(Key::BpsThreshold, Value::Number(bps), "--threshold-bps");
-    }
-    if let Some(dir) = &options.state_dir {
-        put(Key::StateDir, Value::Path(dir.clone()), "--state-dir");
-    }
-}
-
-/// The files' layers.
-#[derive(Default)]
-struct Files {
-    read: Vec<PathBuf>,
-    /// Whether something in them could not be read: what seems to be missing may stand there.
-    are_broken: bool,
-}
-
-impl Files {
-    fn read(sources: &Sources, layers: &mut Layers) -> Self {
-        let mut files = Self::default();
-        let named = sources.file.clone();
-        match named.or_else(|| sources.environment.config()) {
-            Some(named) => {
-                if !files.add(&named, layers) {
-                    files.are_broken = true;
-                    layers.problems.push(Problem::File {
-                        path: Arc::new(named.clone()),
-                        reason: "no such file; name one that is there with --config".to_owned(),
-                    });
-                }
-                let folder = named.parent().map(|folder| folder.join(MORE_FILES));
-                files.add_all(folder.unwrap_or_default(), layers);
-            }
-            None => {
-                let (ours, theirs) = (
-                    sources.folder.join(OUR_FILE),
-                    sources.folder.join(THEIR_FILE),
-                );
-                if !files.add(&ours, layers) {
-                    files.add(&theirs, layers);
-                } else if theirs.exists() {
-                    layers.notices.push(format!(
-                        "{}: is not read, because {} is there",
-                        theirs.display(),
-                        ours.display()
-                    ));
-                }
-                files.add_all(sources.folder.join(MORE_FILES), layers);
-            }
-        }
-        files
-    }
-
-    /// Everything in `conf.d`, by name.
-    fn add_all(&mut self, folder: PathBuf, layers: &mut Layers) {
-        match file::list(&Arc::new(folder)) {
-            Ok(paths) => {
-                for path in paths {
-                    self.add(&path, layers);
-                }
-            }
-            Err(problem) => {
-                self.are_broken = true;
-                layers.problems.push(problem);
-            }
-        }
-    }
-
-    /// One file, if it is there. Says whether it is, readable or not.
-    fn add(&mut self, path: &Path, layers: &mut Layers) -> bool {
-        let path = Arc::new(path.to_owned());
-        let content = match file::read(&path) {
-            Ok(Some(content)) => content,
-            Ok(None) => return false,
-            Err(problem) => {
-                self.are_broken = true;
-                layers.problems.push(problem);
-                return true;
-            }
-        };
-        let sets_key = self.add_text(&path, &content.text, layers);
-        if sets_key {
-            layers.problems.extend(content.exposure(&path));
-        }
-        true
-    }
-
-    /// What stands in a file. Says whether it is a key.
-    fn add_text(&mut self, path: &Arc<PathBuf>, text: &str, layers: &mut Layers) -> bool {
-        let found = parse(text, path);
-        let sets_key = found.sets(Key::ApiKey);
-        self.are_broken |= found.is_broken;
-        found.apply(path, layers);
-        self.read.push(path.to_path_buf());
-        sets_key
-    }
-}
-
-/// What a file says: the published agent's by its name's ending or its first character, which begins no TOML; else
-/// ours.
-fn parse(text: &str, path: &Arc<PathBuf>) -> Found {
-    let is_json = path.extension().is_some_and(|ending| ending == "json");
-    if is_json || text.trim_start().starts_with('{') {
-        config_json::read(text, path)
-    } else {
-        ftagent_toml::read(text, path)
-    }
-}
-
-/// What no setting alone can say.
-fn check_together(layers: &mut Layers, files_are_broken: bool, local: bool) {
-    // What seems to be missing may stand where a file could not be read.
-    if !local && !files_are_broken {
-        check_credentials(layers);
-        check_encryption(layers);
-    }
-    check_holds(layers);
-}
-
-/// Both credentials or none.
-fn check_credentials(layers: &mut Layers) {
-    let (key, uuid) = (layers.given(Key::ApiKey), layers.given(Key::NodeUuid));
-    let problem = match (key, uuid) {
-        (Some(origin), None) => Problem::HalfCredentials {
-            missing: Key::NodeUuid,
-            present: Key::ApiKey,
-            origin: origin.clone(),
-            cure: "the dashboard shows it on the node's settings page; put it into the file or into \
-                   FLOWTRIQ_NODE_UUID, or work without a platform with --local",
-        },
-        (None, Some(origin)) => Problem::HalfCredentials {
-            missing: Key::ApiKey,
-            present: Key::NodeUuid,
-            origin: origin.clone(),
-            cure: "the dashboard shows it in its settings, under API keys; put it into the file or into \
-                   FLOWTRIQ_API_KEY, or work without a platform with --local",
-        },
-        (Some(_), Some(_)) | (None, None) => return,
-    };
-    layers.problems.push(problem);
-}
-
-/// The key travels encrypted, or not far, or because somebody insists.
-fn check_encryption(layers: &mut Layers) {
-    let Some(Setting {
-        value: Value::Text(base),
-        origin,
-    }) = layers.get(Key::ApiBase)
-    else {
-        return;
-    };
-    if !value::is_exposed(base) {
-        return;
-    }
-    let (base, origin) = (base.clone(), origin.clone());
-    match layers.get(Key::AllowHttp) {
-        Some(Setting {
-            value: Value::Switch(true),
-            origin,
-        }) => {
-            let notice = format!(
-                "api.allow_http: the API key travels unencrypted to {base} (allowed {origin})"
-            );
-            layers.notices.push(notice);
-        }
-        _ => layers.problems.push(Problem::Unencrypted { base, origin }),
-    }
-}
-
-/// The hold grows from the first to the longest.
-fn check_holds(layers: &mut Layers) {
-    let number = |key| match layers.get(key) {
-        Some(Setting {
-            value: Value::Number(number),
-            origin,
-        }) => Some((*number, origin.clone())),
-        _ => None,
-    };
-    let (Some((least, first)), Some((found, longest))) =
-        (number(Key::HoldSeconds), number(Key::LongestHoldSeconds))
-    else {
-        return;
-    };
-    if found < least {
-        // Whichever of the two somebody set is the one to look at.
-        let origin = if longest == Origin::Default {
-            first
-        } else {
-            longest
-        };
-        layers.problems.push(Problem::Below {
-            key: Key::LongestHoldSeconds,
-            other: Key::HoldSeconds,
-            least,
-            found,
-            origin,
-        });
     }
 }
