@@ -277,7 +277,7 @@ fn what_was_learned_here_and_the_limit_of_a_file_are_said_with_their_origin() {
         ],
     );
     assert!(!text.contains("IOC"), "nobody has given any: {text}");
-    assert_eq!(host.json()["baseline"]["p99_pps"], 700);
+    assert_eq!(host.json()["baseline"]["p99_pps"], 703);
     assert_eq!(host.json()["local"], true);
     ledger.close(PATIENCE);
 }
