@@ -858,6 +858,22 @@ fn one_byte_a_second_is_one_byte_a_second_and_holds_up_nobody_else() {
 }
 
 #[test]
+fn a_refusal_can_have_a_body_that_is_slow_or_breaks_off() {
+    let body = FaultBody::Text("{\"error\": \"0123456789\"}".to_owned());
+    let refusal = Fault::status(401).with(body);
+    let (_, answer, _) = faulty(refusal.clone().with_reset());
+    assert_eq!(answer.status, 401);
+    assert_eq!(answer.broken, Some(ErrorKind::ConnectionReset));
+    assert_eq!(answer.body, b"{\"error\": \"");
+
+    let (_, answer, took) = faulty(refusal.with_slow_body(20));
+    assert_eq!((answer.status, answer.body.len()), (401, 23));
+    // 23 bytes at 20 a second, the head before them at once.
+    let expected = Duration::from_millis(1_100);
+    assert!(took > expected / 2 && took < expected + LIMIT, "{took:?}");
+}
+
+#[test]
 fn a_silent_platform_has_heard_all_the_same() {
     let platform = serving(Serves::Seed);
     platform.set_fault(Endpoint::Incident, Fault::silent());

@@ -86,10 +86,37 @@ impl ApiKey {
         Some(value)
     }
 
-    /// `text` with the placeholder wherever it repeats the key: an answer may quote what it was asked.
+    /// `text` with the placeholder wherever it repeats the key: an answer may quote what it was asked. Before anything is
+    /// cut off `text`: a part of the key would not be recognised.
     pub(super) fn redact(&self, text: &str) -> String {
         text.replace(&self.0, PLACEHOLDER)
     }
+
+    /// The same for what may be JSON, which can spell some characters in another way.
+    pub(super) fn redact_json(&self, text: Vec<u8>) -> Vec<u8> {
+        let quoted = self.0.replace('\\', "\\\\").replace('"', "\\\"");
+        let with_slashes = quoted.replace('/', "\\/");
+        [&with_slashes, &quoted, &self.0]
+            .into_iter()
+            .fold(text, |text, key| without(text, key.as_bytes()))
+    }
+}
+
+/// `text` with the placeholder wherever it has `key`.
+fn without(text: Vec<u8>, key: &[u8]) -> Vec<u8> {
+    let mut clean = Vec::new();
+    let mut rest = text.as_slice();
+    while let Some(at) = rest.windows(key.len()).position(|window| window == key) {
+        let (before, after) = rest.split_at(at);
+        clean.extend_from_slice(before);
+        clean.extend_from_slice(PLACEHOLDER.as_bytes());
+        rest = after.get(key.len()..).unwrap_or_default();
+    }
+    if clean.is_empty() {
+        return text;
+    }
+    clean.extend_from_slice(rest);
+    clean
 }
 
 /// What stands for a key wherever something is printed.
@@ -126,6 +153,26 @@ mod tests {
         }
         assert_eq!(key.redact(MARKER), "(secret)");
         assert_eq!(key.bearer().unwrap(), format!("Bearer {MARKER}"));
+    }
+
+    #[test]
+    fn a_key_is_found_in_json_however_its_characters_are_spelled() {
+        let odd = "MARKER/with\"all\\signs";
+        let key = ApiKey::new(odd).unwrap();
+        let written = serde_json::json!({ "error": odd }).to_string();
+        let by_php = written.replace('/', "\\/");
+        for text in [odd, &written, &by_php, &format!("{written}{by_php}")] {
+            let clean = key.redact_json(text.as_bytes().to_vec());
+            let clean = String::from_utf8(clean).unwrap();
+            assert!(
+                !clean.contains("MARKER") && !clean.contains("signs"),
+                "{clean}"
+            );
+            assert!(clean.contains("(secret)"));
+        }
+        let other = b"{\"ok\": true}".to_vec();
+        assert_eq!(key.redact_json(other.clone()), other);
+        assert_eq!(key.redact_json(Vec::new()), b"");
     }
 
     #[test]

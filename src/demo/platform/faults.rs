@@ -11,7 +11,7 @@ use axum::body::{Body, Bytes, HttpBody};
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use http_body::{Frame, SizeHint};
 
-use super::wire::{Ending, Line, Pace};
+use super::wire::{Ending, Head, Line, Pace};
 use crate::clock::Timestamp;
 
 /// A way to fail. Each hits every request of its endpoint until it is taken away, or as often as it is told to.
@@ -20,21 +20,34 @@ use crate::clock::Timestamp;
 /// did not, it does not; where only the answer suffers, it does. [`Fault::taken`] says otherwise.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fault {
-    way: Way,
+    answer: Answer,
+    arrival: Arrival,
     delay: Duration,
     times: Option<u32>,
     taken: bool,
     retry_after: Option<RetryAfter>,
 }
 
+/// What is answered.
 #[derive(Clone, Debug, PartialEq)]
-enum Way {
-    Late,
-    Slow { bytes_per_second: u32 },
-    Silent,
-    Broken(Ending),
-    Answer { status: u16, body: FaultBody },
+enum Answer {
+    Right,
+    Wrong { status: u16, body: FaultBody },
     Redirect { to: String },
+}
+
+/// How it comes to the client.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Arrival {
+    Whole,
+    /// So many bytes a second once this head is over.
+    Slow {
+        head: Head,
+        bytes_per_second: u32,
+    },
+    Never,
+    /// The connection ends in the middle of its body.
+    Broken(Ending),
 }
 
 /// What stands in an answer that is not ours.
@@ -72,9 +85,10 @@ impl fmt::Display for RetryAfter {
 }
 
 impl Fault {
-    const fn new(way: Way, taken: bool) -> Self {
+    const fn new(answer: Answer, arrival: Arrival, taken: bool) -> Self {
         Self {
-            way,
+            answer,
+            arrival,
             delay: Duration::ZERO,
             times: None,
             taken,
@@ -85,51 +99,72 @@ impl Fault {
     /// The right answer, so much later.
     #[must_use]
     pub const fn late(delay: Duration) -> Self {
-        Self::new(Way::Late, true).after(delay)
+        Self::new(Answer::Right, Arrival::Whole, true).after(delay)
     }
 
     /// The right answer, so many bytes of it a second, from the first byte of its head on. At least one.
     #[must_use]
     pub fn slow(bytes_per_second: u32) -> Self {
-        let bytes_per_second = bytes_per_second.max(1);
-        Self::new(Way::Slow { bytes_per_second }, true)
+        let arrival = Arrival::Slow {
+            head: Head::OVER,
+            bytes_per_second: bytes_per_second.max(1),
+        };
+        Self::new(Answer::Right, arrival, true)
     }
 
     /// No answer, for as long as the client waits.
     #[must_use]
     pub const fn silent() -> Self {
-        Self::new(Way::Silent, true)
+        Self::new(Answer::Right, Arrival::Never, true)
     }
 
     /// The connection is reset (TCP RST) in the middle of the right answer's body.
     #[must_use]
     pub const fn reset() -> Self {
-        Self::new(Way::Broken(Ending::Reset), true)
+        Self::new(Answer::Right, Arrival::Broken(Ending::Reset), true)
     }
 
     /// The connection is closed (TCP FIN) in the middle of the right answer's body.
     #[must_use]
     pub const fn cut() -> Self {
-        Self::new(Way::Broken(Ending::Fin), true)
+        Self::new(Answer::Right, Arrival::Broken(Ending::Fin), true)
     }
 
     /// This status with an empty body. A number that is no status becomes 500.
     #[must_use]
     pub const fn status(status: u16) -> Self {
         let body = FaultBody::Empty;
-        Self::new(Way::Answer { status, body }, false)
+        Self::new(Answer::Wrong { status, body }, Arrival::Whole, false)
     }
 
     /// A redirection (307) to this address.
     #[must_use]
     pub fn redirect(to: impl Into<String>) -> Self {
-        Self::new(Way::Redirect { to: to.into() }, false)
+        let to = to.into();
+        Self::new(Answer::Redirect { to }, Arrival::Whole, false)
+    }
+
+    /// The same with its head at once and then so many bytes of its body a second. At least one.
+    #[must_use]
+    pub fn with_slow_body(mut self, bytes_per_second: u32) -> Self {
+        self.arrival = Arrival::Slow {
+            head: Head::default(),
+            bytes_per_second: bytes_per_second.max(1),
+        };
+        self
+    }
+
+    /// The same, and the connection is reset (TCP RST) in the middle of its body.
+    #[must_use]
+    pub const fn with_reset(mut self) -> Self {
+        self.arrival = Arrival::Broken(Ending::Reset);
+        self
     }
 
     /// With this body, where the fault is a status.
     #[must_use]
     pub fn with(mut self, with: FaultBody) -> Self {
-        if let Way::Answer { body, .. } = &mut self.way {
+        if let Answer::Wrong { body, .. } = &mut self.answer {
             *body = with;
         }
         self
@@ -170,11 +205,11 @@ impl Fault {
 
     /// The status that the client sees, when the right one would be `right`; 0 for none.
     pub(super) const fn status_seen(&self, right: u16) -> u16 {
-        match &self.way {
-            Way::Late | Way::Slow { .. } | Way::Broken(_) => right,
-            Way::Silent => 0,
-            Way::Answer { status, .. } => *status,
-            Way::Redirect { .. } => 307,
+        match (&self.arrival, &self.answer) {
+            (Arrival::Never, _) => 0,
+            (_, Answer::Right) => right,
+            (_, Answer::Wrong { status, .. }) => *status,
+            (_, Answer::Redirect { .. }) => 307,
         }
     }
 
@@ -193,19 +228,31 @@ impl Fault {
     /// Makes of the right answer what arrives in its place.
     pub(super) async fn play(self, right: Response<Body>, line: &Line) -> Response<Body> {
         tokio::time::sleep(self.delay).await;
-        match self.way {
-            Way::Late => right,
-            Way::Slow { bytes_per_second } => {
-                line.set(Pace::Slow { bytes_per_second });
-                right
-            }
-            Way::Silent => std::future::pending().await,
-            Way::Broken(ending) => {
-                let whole = right.body().size_hint().lower();
+        let arrival = self.arrival;
+        let answer = self.answer(right);
+        match arrival {
+            Arrival::Whole => {}
+            Arrival::Slow {
+                head,
+                bytes_per_second,
+            } => line.set(Pace::Slow {
+                head,
+                bytes_per_second,
+            }),
+            Arrival::Never => std::future::pending().await,
+            Arrival::Broken(ending) => {
+                let whole = answer.body().size_hint().lower();
                 line.set(Pace::broken_after(whole / 2, ending));
-                right
             }
-            Way::Answer { status, body } => {
+        }
+        answer
+    }
+
+    /// What is answered in the place of the right answer.
+    fn answer(self, right: Response<Body>) -> Response<Body> {
+        match self.answer {
+            Answer::Right => right,
+            Answer::Wrong { status, body } => {
                 let mut answer = Response::new(body.body());
                 *answer.status_mut() =
                     StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -217,7 +264,7 @@ impl Fault {
                 }
                 answer
             }
-            Way::Redirect { to } => {
+            Answer::Redirect { to } => {
                 let mut answer = Response::new(Body::empty());
                 *answer.status_mut() = StatusCode::TEMPORARY_REDIRECT;
                 if let Ok(to) = HeaderValue::try_from(to) {

@@ -30,13 +30,11 @@ pub(super) enum Ending {
 pub(super) enum Pace {
     #[default]
     Straight,
-    Slow {
-        bytes_per_second: u32,
-    },
+    /// So many bytes a second, once this head is over.
+    Slow { head: Head, bytes_per_second: u32 },
     /// Not at all after so many bytes of a body.
     Broken {
-        /// How much of the empty line that ends a head has gone out.
-        head_end: usize,
+        head: Head,
         body_bytes: u64,
         ending: Ending,
     },
@@ -45,10 +43,32 @@ pub(super) enum Pace {
 /// The empty line that ends a head.
 const HEAD_END: &[u8] = b"\r\n\r\n";
 
+/// A head on its way: how much of the empty line that ends it has gone out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Head(usize);
+
+impl Head {
+    /// One that is over.
+    pub(super) const OVER: Self = Self(HEAD_END.len());
+
+    /// Whether this byte is one of its own.
+    fn takes(&mut self, byte: u8) -> bool {
+        let Some(expected) = HEAD_END.get(self.0) else {
+            return false;
+        };
+        self.0 = if byte == *expected {
+            self.0 + 1
+        } else {
+            usize::from(HEAD_END.first() == Some(&byte))
+        };
+        true
+    }
+}
+
 impl Pace {
-    pub(super) const fn broken_after(body_bytes: u64, ending: Ending) -> Self {
+    pub(super) fn broken_after(body_bytes: u64, ending: Ending) -> Self {
         Self::Broken {
-            head_end: 0,
+            head: Head::default(),
             body_bytes,
             ending,
         }
@@ -57,7 +77,7 @@ impl Pace {
     /// The connection is reset before another byte.
     pub(super) const fn broken_at_once() -> Self {
         Self::Broken {
-            head_end: HEAD_END.len(),
+            head: Head::OVER,
             body_bytes: 0,
             ending: Ending::Reset,
         }
@@ -67,8 +87,15 @@ impl Pace {
     fn allowance(&self, bytes: &[u8]) -> (usize, Duration) {
         match *self {
             Self::Straight => (bytes.len(), Duration::ZERO),
-            // Ten times a second, or a byte at a time.
-            Self::Slow { bytes_per_second } => {
+            Self::Slow {
+                mut head,
+                bytes_per_second,
+            } => {
+                let of_head = bytes.iter().take_while(|byte| head.takes(**byte)).count();
+                if of_head > 0 {
+                    return (of_head, Duration::ZERO);
+                }
+                // Ten times a second, or a byte at a time.
                 let piece = (bytes_per_second / 10).max(1);
                 let pause = Duration::from_secs(1) * piece / bytes_per_second.max(1);
                 let piece = usize::try_from(piece).unwrap_or(usize::MAX);
@@ -91,26 +118,23 @@ impl Pace {
 
     /// Whether this byte goes out before the connection breaks off.
     fn pass(&mut self, byte: u8) -> bool {
-        let Self::Broken {
-            head_end,
-            body_bytes,
-            ..
-        } = self
-        else {
-            return true;
-        };
-        if let Some(expected) = HEAD_END.get(*head_end) {
-            let begins_anew = usize::from(HEAD_END.first() == Some(&byte));
-            *head_end = if byte == *expected {
-                *head_end + 1
-            } else {
-                begins_anew
-            };
-            return true;
+        match self {
+            Self::Straight => true,
+            Self::Slow { head, .. } => {
+                head.takes(byte);
+                true
+            }
+            Self::Broken {
+                head, body_bytes, ..
+            } => {
+                if head.takes(byte) {
+                    return true;
+                }
+                let passes = *body_bytes > 0;
+                *body_bytes = body_bytes.saturating_sub(1);
+                passes
+            }
         }
-        let passes = *body_bytes > 0;
-        *body_bytes = body_bytes.saturating_sub(1);
-        passes
     }
 }
 
@@ -320,7 +344,10 @@ mod tests {
         for (bytes_per_second, piece, millis) in
             [(1, 1, 1_000), (7, 1, 142), (10, 1, 100), (500, 50, 100)]
         {
-            let pace = Pace::Slow { bytes_per_second };
+            let pace = Pace::Slow {
+                head: Head::OVER,
+                bytes_per_second,
+            };
             let (out, pause) = pace.allowance(&[0; 1_000]);
             assert_eq!(
                 (out, pause.as_millis()),
@@ -328,6 +355,20 @@ mod tests {
                 "{bytes_per_second}"
             );
         }
+    }
+
+    #[test]
+    fn a_slow_body_comes_behind_a_head_that_is_not() {
+        let mut pace = Pace::Slow {
+            head: Head::default(),
+            bytes_per_second: 1,
+        };
+        let answer = b"HTTP/1.1 401 No\r\n\r\n12345678";
+        let (head, pause) = pace.allowance(answer);
+        assert_eq!((head, pause), (answer.len() - 8, Duration::ZERO));
+        pace.passed(&answer[..head]);
+        let second = Duration::from_secs(1);
+        assert_eq!(pace.allowance(&answer[head..]), (1, second));
     }
 
     #[test]
