@@ -27,7 +27,7 @@ use common::agent::PROGRAM;
 use common::process::{Finished, Scratch, finish};
 use ftagent::config::{Config, Environment, Key, Options, Origin, Sources, Takes, Value};
 use ftagent::demo::platform::{
-    Endpoint, Fault, NodeConfig, Platform, Settings as PlatformSettings,
+    Endpoint, Fault, FaultBody, NodeConfig, Platform, Settings as PlatformSettings,
 };
 use ftagent::detect::limits::{SetBy, SetLimit};
 use ftagent::uplink::{Contract, PlatformValues};
@@ -1834,6 +1834,34 @@ fn check_online_asks_whether_the_platform_is_there_and_accepts_this_node() {
         done.stderr
     );
     assert_eq!((done.stderr.lines().count(), done.code), (1, Some(1)));
+}
+
+#[test]
+fn check_online_hears_a_refusal_whatever_its_body_is() {
+    let (platform, host, file) = with_platform(NodeConfig::threshold(50_000));
+    for (status, code, words) in [
+        (401, 78, "does not accept this node's credentials"),
+        (403, 78, "does not accept this node's credentials"),
+        (404, 78, "check api.base and api.contract"),
+        (402, 1, "check billing"),
+        (503, 1, "server error"),
+    ] {
+        let refusal = |body| Fault::status(status).with(body);
+        for fault in [
+            refusal(FaultBody::Huge),
+            refusal(FaultBody::Nested),
+            refusal(FaultBody::Html),
+            refusal(FaultBody::Html).with_reset(),
+            refusal(FaultBody::Html).with_slow_body(1),
+        ] {
+            platform.set_fault(Endpoint::Config, fault.clone());
+            let done = run(&host, &["check", "--online", "--config", text(&file)]);
+            assert_eq!(done.code, Some(code), "{fault:?}: {}", done.stderr);
+            for words in [words, &format!("HTTP {status}")] {
+                assert!(done.stderr.contains(words), "{fault:?}: {}", done.stderr);
+            }
+        }
+    }
 }
 
 #[test]

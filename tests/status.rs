@@ -155,6 +155,7 @@ fn fine(now: Timestamp) -> State {
         accepted_at: Some(now),
         refused: 0,
         last_refusal: None,
+        last_conflict: None,
         bad_bodies: 0,
     }
 }
@@ -428,6 +429,7 @@ fn with_everything_wrong_at_once_it_is_still_twelve_lines_and_commands_are_shown
         at: now,
         sentence: "the platform refuses what was sent".to_owned(),
     });
+    bad.last_conflict = bad.last_refusal.clone();
     bad.exposed = true;
     let mut open = report();
     open.spoofing_detected = Some(true);
@@ -558,18 +560,25 @@ fn a_message_that_the_platform_calls_wrong_is_named_with_what_it_says_is_missing
 }
 
 #[test]
-fn a_conflict_means_that_the_platform_has_it_already_and_is_no_trouble() {
+fn a_conflict_means_that_the_platform_has_it_already_and_is_said_but_no_trouble() {
     let online = Online::start(|platform| {
-        platform.set_fault(Endpoint::Metrics, Fault::status(409));
-        platform.set_fault(Endpoint::Heartbeat, Fault::status(409));
+        let taken = FaultBody::Text("{\"error\": \"name taken\"}".to_owned());
+        let conflict = Fault::status(409).with(taken);
+        platform.set_fault(Endpoint::Metrics, conflict.clone());
+        platform.set_fault(Endpoint::Heartbeat, conflict);
     });
     online.says(
         &[
             "all clear",
             "threshold 50,000 packets/s (from the platform)",
+            "(HTTP 409, \"name taken\")",
+            "a node of that name already exists in the workspace",
         ],
         0,
     );
+    let conflict = online.host.json()["platform"]["last_conflict"].clone();
+    let sentence = conflict["sentence"].as_str().unwrap_or_default();
+    assert!(sentence.contains("HTTP 409"), "{conflict}");
     online.end();
 }
 

@@ -59,7 +59,7 @@ pub(super) enum Denial {
 pub(super) enum Action {
     /// It is done; this was answered.
     Accept(Answer),
-    /// It was done already; this was answered.
+    /// The platform says that it conflicts with what is there, so it was done already; this was answered.
     Adopt(Answer),
     /// Try again, after the time asked for or after the usual back-off.
     Later(Option<Duration>),
@@ -79,6 +79,8 @@ pub(super) enum Action {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TroubleKind {
+    /// It says that one message conflicts with what it has; that counts as delivered.
+    Conflict,
     /// It refused one message, which was set aside.
     Refused,
     /// It asked for fewer requests.
@@ -241,9 +243,16 @@ fn judge_reply(request: &Request, reply: &Reply, around: &Circumstances<'_>) -> 
                  the Flowtriq dashboard"
             ),
         ),
-        409 => Judged::fine(Action::Adopt(
-            platform::read(&reply.body).unwrap_or_default(),
-        )),
+        409 => Judged::new(
+            Action::Adopt(platform::read(&reply.body).unwrap_or_default()),
+            TroubleKind::Conflict,
+            format!(
+                "the platform finds a conflict in what was sent to {} (HTTP 409{said}): it is there already, or a node of \
+                 that name already exists in the workspace. It counts as delivered; if this comes again and again, see in \
+                 the Flowtriq dashboard whether two nodes share a name or a UUID",
+                request.path
+            ),
+        ),
         413 if call == Call::Incident => refused(Action::Brief, request, status, &said),
         404 | 405 | 501 if call == Call::Incident && around.may_switch => {
             Judged::fine(Action::Switch)
@@ -444,6 +453,13 @@ mod tests {
             (403, &["HTTP 403", "wrong or expired", "dashboard"]),
             (402, &["HTTP 402", "lapsed", "check billing"]),
             (404, &["does not know /agent/heartbeat", "api.contract"]),
+            (
+                409,
+                &[
+                    "HTTP 409, \"pps is missing\"",
+                    "a node of that name already exists",
+                ],
+            ),
             (429, &["fewer requests", "HTTP 429"]),
             (
                 500,

@@ -53,6 +53,8 @@ struct Heartbeat<'a> {
     hypervisor_mode: bool,
     pcap_active: bool,
     flow_active: bool,
+    /// Left out while none is watched: an empty name is none.
+    #[serde(skip_serializing_if = "str::is_empty")]
     interface: &'a str,
     available_interfaces: Vec<Interface<'a>>,
     zero_traffic_warning: bool,

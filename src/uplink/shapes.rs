@@ -373,6 +373,7 @@ fn a_heartbeat_in_the_resource_contract_tells_how_the_agent_is() {
     };
     let told = body(&heartbeat(Spoken::Resource, &silent));
     assert_eq!(told["zero_traffic_warning"], true);
+    assert_eq!(told.get("interface"), None, "none is watched");
     assert_eq!(told["baseline_quality"], "learning");
     assert_eq!(told["baseline_hourly_ready"], false);
 }

@@ -44,11 +44,14 @@ pub struct State {
     /// Why it refused the last of them, and when that was written down.
     #[serde(default)]
     pub last_refusal: Option<Refusal>,
+    /// What it said about the last message that it found in conflict with what it has, and when that was written down.
+    #[serde(default)]
+    pub last_conflict: Option<Refusal>,
     /// Answers that were none of its, since the agent started.
     pub bad_bodies: u64,
 }
 
-/// A message that the platform refused for good.
+/// A message that the platform will not take, or not again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
     /// When; a label, from the wall clock.
@@ -87,14 +90,18 @@ pub(super) struct Standing {
     said: BTreeMap<TroubleKind, Instant>,
     /// Whether what is going on was said, so that its end has to be.
     is_said: bool,
-    /// When a refusal in a lane was said last, and how many there were since.
-    refusals: BTreeMap<Lane, (Instant, u64)>,
+    refusals: Seldom,
+    conflicts: Seldom,
     /// Whether the state differs from the one given last.
     has_changed: bool,
-    /// The last refusal, until the state is given with the time of it.
+    /// The last refusal and the last conflict, until the state is given with the time of them.
     refusal: Option<String>,
+    conflict: Option<String>,
     state: State,
 }
+
+/// When something in a lane was said last, and how often it came since.
+type Seldom = BTreeMap<Lane, (Instant, u64)>;
 
 /// How soon a kind of trouble may be said again when it comes and goes: a platform that flaps must not fill the journal.
 const FLAPPING: Duration = Duration::from_secs(60);
@@ -116,9 +123,11 @@ impl Standing {
             began: None,
             said: BTreeMap::new(),
             is_said: false,
-            refusals: BTreeMap::new(),
+            refusals: Seldom::new(),
+            conflicts: Seldom::new(),
             has_changed: true,
             refusal: None,
+            conflict: None,
             state: State {
                 at: wall,
                 since: wall,
@@ -132,6 +141,7 @@ impl Standing {
                 accepted_at: None,
                 refused: 0,
                 last_refusal: None,
+                last_conflict: None,
                 bad_bodies: 0,
             },
         }
@@ -171,32 +181,17 @@ impl Standing {
         self.state.refused += 1;
         self.refusal = Some(sentence.to_owned());
         self.has_changed = true;
-        let line = |text: String| Line {
-            urgency: Urgency::Warning,
-            text,
-        };
         if lane == Lane::Incident {
-            return Some(line(sentence.to_owned()));
+            return Some(warning(sentence.to_owned()));
         }
-        match self.refusals.get_mut(&lane) {
-            Some((at, more)) if now.saturating_duration_since(*at) < self.repeat => {
-                *more += 1;
-                None
-            }
-            before => {
-                let text = match before {
-                    Some((_, more)) if *more > 0 => {
-                        format!(
-                            "{sentence} ({} more since it was last said)",
-                            Thousands(*more)
-                        )
-                    }
-                    _ => sentence.to_owned(),
-                };
-                self.refusals.insert(lane, (now, 0));
-                Some(line(text))
-            }
-        }
+        seldom(&mut self.refusals, lane, sentence, now, self.repeat)
+    }
+
+    /// A message of `lane` is there already, as the platform says. Gives a line an hour: nothing is lost.
+    pub(super) fn conflicted(&mut self, lane: Lane, sentence: &str, now: Instant) -> Option<Line> {
+        self.conflict = Some(sentence.to_owned());
+        self.has_changed = true;
+        seldom(&mut self.conflicts, lane, sentence, now, self.repeat)
     }
 
     /// An answer was none of the platform's.
@@ -324,7 +319,44 @@ impl Standing {
         if let Some(sentence) = self.refusal.take() {
             self.state.last_refusal = Some(Refusal { at: wall, sentence });
         }
+        if let Some(sentence) = self.conflict.take() {
+            self.state.last_conflict = Some(Refusal { at: wall, sentence });
+        }
         Some(&self.state)
+    }
+}
+
+const fn warning(text: String) -> Line {
+    Line {
+        urgency: Urgency::Warning,
+        text,
+    }
+}
+
+/// A line for what may come with every message of `lane`: the first time, and `repeat` later with how often it came.
+fn seldom(
+    said: &mut Seldom,
+    lane: Lane,
+    sentence: &str,
+    now: Instant,
+    repeat: Duration,
+) -> Option<Line> {
+    match said.get_mut(&lane) {
+        Some((at, more)) if now.saturating_duration_since(*at) < repeat => {
+            *more += 1;
+            None
+        }
+        before => {
+            let text = match before {
+                Some((_, more)) if *more > 0 => format!(
+                    "{sentence} ({} more since it was last said)",
+                    Thousands(*more)
+                ),
+                _ => sentence.to_owned(),
+            };
+            said.insert(lane, (now, 0));
+            Some(warning(text))
+        }
     }
 }
 
@@ -528,6 +560,30 @@ mod tests {
         let sentence = "no".to_owned();
         assert_eq!(last, Some(Refusal { at: WALL, sentence }));
         assert_eq!(standing.says_at(), None, "a refusal is no lasting trouble");
+    }
+
+    #[test]
+    fn a_conflict_is_said_once_an_hour_and_kept_and_is_no_trouble() {
+        let (mut standing, start) = standing();
+        let mut said = Vec::new();
+        for second in 0..=3_600 {
+            let now = after(start, second);
+            for lane in [Lane::Incident, Lane::Live] {
+                let line = standing.conflicted(lane, &format!("{lane:?}"), now);
+                said.extend(line.map(|line| line.text));
+                standing.accepted(lane, now, WALL);
+            }
+        }
+        let again = "(3,599 more since it was last said)";
+        let hourly = ["Incident", "Live"].map(|lane| format!("{lane} {again}"));
+        assert_eq!(
+            said,
+            [&["Incident".to_owned(), "Live".to_owned()], &hourly[..]].concat()
+        );
+        let state = standing.changed(WALL).unwrap();
+        assert_eq!((state.trouble, state.refused), (None, 0));
+        let sentence = "Live".to_owned();
+        assert_eq!(state.last_conflict, Some(Refusal { at: WALL, sentence }));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Rates are written as on the platform's pages. Pure.
 
 use super::facts::{Facts, Normal};
-use super::{Situation, Status};
+use super::{NEWS_SECONDS, Situation, Status};
 use crate::detect::Family;
 use crate::incident::Report;
 use crate::uplink::PendingCommand;
@@ -41,6 +41,10 @@ pub(super) fn text(status: &Status, facts: &Facts) -> String {
             "api.allow_http is on: the API key may cross the network unencrypted; use https"
                 .to_owned(),
         );
+    }
+    // Where commands wait, a line for the first and one for the rest are theirs.
+    if lines.len() + 2 < LINES_MAX {
+        lines.extend(conflict(facts));
     }
     let room = LINES_MAX.saturating_sub(lines.len());
     let commands = facts.platform.as_ref().map(|it| it.commands.as_slice());
@@ -242,6 +246,13 @@ fn waiting(facts: &Facts) -> Option<String> {
     .flatten()
     .collect();
     (!parts.is_empty()).then(|| parts.join("; "))
+}
+
+/// What the platform said not long ago about something that it has already. No reason to worry by itself.
+fn conflict(facts: &Facts) -> Option<String> {
+    let last = facts.uplink.as_ref()?.last_conflict.as_ref()?;
+    (!facts.is_older(last.at, NEWS_SECONDS))
+        .then(|| format!("{}; {} ago", last.sentence, facts.ago(last.at)))
 }
 
 /// What the platform would like to be run, in at most `room` lines.

@@ -98,8 +98,8 @@ const LATE_SECONDS: u64 = 10;
 /// Three heartbeats: of one that is missing nobody needs to hear.
 const SILENT_SECONDS: u64 = 90;
 
-/// How long a refused message is news: as long as nobody who looks every few minutes can miss it.
-const REFUSED_SECONDS: u64 = 600;
+/// How long what became of one message is news: as long as nobody who looks every few minutes can miss it.
+const NEWS_SECONDS: u64 = 600;
 
 impl Status {
     fn of(facts: &Facts) -> Self {
@@ -205,7 +205,7 @@ fn suspended(facts: &Facts) -> Option<String> {
 /// Whether the platform has refused a message for good, not long ago.
 fn refused(facts: &Facts) -> Option<String> {
     let last = facts.uplink.as_ref()?.last_refusal.as_ref()?;
-    if facts.is_older(last.at, REFUSED_SECONDS) {
+    if facts.is_older(last.at, NEWS_SECONDS) {
         return None;
     }
     Some(format!("{}; {} ago", last.sentence, facts.ago(last.at)))

@@ -117,6 +117,9 @@ impl Task {
         if judged.bad_body {
             self.standing.bad_body();
         }
+        if let (Action::Adopt(_), Some(conflict)) = (&judged.action, &judged.trouble) {
+            say(self.standing.conflicted(lane, &conflict.sentence, now));
+        }
         match (&judged.action, &judged.trouble) {
             (Action::Accept(_) | Action::Adopt(_), _) => {
                 say(self.standing.accepted(lane, now, wall));
