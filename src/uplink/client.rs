@@ -292,6 +292,11 @@ fn untrusted(error: &rustls::Error) -> String {
             }
             CertificateError::UnknownIssuer => "nobody this host trusts has signed its certificate",
             CertificateError::Revoked => "its certificate was revoked",
+            // As where this host trusts another of the same name.
+            CertificateError::BadSignature
+            | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
+                "its certificate was not signed by the issuer it names, as this host knows that one"
+            }
             other => {
                 return plain(
                     &format!("its certificate is invalid: {other}"),
@@ -598,6 +603,7 @@ mod tests {
             (CertificateError::NotValidYet.into(), "not valid yet"),
             (CertificateError::Revoked.into(), "revoked"),
             (CertificateError::BadEncoding.into(), "invalid"),
+            (CertificateError::BadSignature.into(), "not signed by"),
             (
                 rustls::Error::AlertReceived(AlertDescription::ProtocolVersion),
                 "TLS 1.2 or 1.3",
@@ -612,46 +618,15 @@ mod tests {
         }
     }
 
-    /// Made for these tests and used nowhere else.
-    const TLS_KEY: &str = "-----BEGIN PRIVATE KEY-----\n\
-         MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgTpMpt/Bu7ylh999c\n\
-         CFZJTI+ZbmOIV9yz/T5oCOj/jI2hRANCAATrCcE0mxXuSkwtrk6GNMi/MH4I1H5P\n\
-         YhWnomBKuexeu8ISmotXxxgfcxGUgm+v9auVu36M4Yot7vGs05JSVnYh\n\
-         -----END PRIVATE KEY-----\n";
+    /// Made for tests and used nowhere else.
+    const TLS_KEY: &str = include_str!("../../tests/tls/key.pem");
 
     /// Self-signed with that key for `localhost`, until 2049.
-    const TLS_GOOD: &str = "-----BEGIN CERTIFICATE-----\n\
-         MIIBXDCCAQKgAwIBAgIBATAKBggqhkjOPQQDAjAUMRIwEAYDVQQDDAlsb2NhbGhv\n\
-         c3QwHhcNMjYwMTAxMDAwMDAwWhcNNDkxMjMxMDAwMDAwWjAUMRIwEAYDVQQDDAls\n\
-         b2NhbGhvc3QwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAATrCcE0mxXuSkwtrk6G\n\
-         NMi/MH4I1H5PYhWnomBKuexeu8ISmotXxxgfcxGUgm+v9auVu36M4Yot7vGs05JS\n\
-         VnYho0UwQzAUBgNVHREEDTALgglsb2NhbGhvc3QwDAYDVR0TAQH/BAIwADAdBgNV\n\
-         HQ4EFgQUAP29rPOKGI0BUBJD81UDiOh2X4owCgYIKoZIzj0EAwIDSAAwRQIhAO2u\n\
-         aUkCEwXHPJWpP9zkttDBSGPCxL+n7zL3j7bao1zUAiB5qcqnSJMQ1BUEaUWGZrIk\n\
-         qbrQ8Yy5IU/l+fF8aM3OIw==\n\
-         -----END CERTIFICATE-----\n";
+    const TLS_GOOD: &str = include_str!("../../tests/tls/localhost.pem");
 
     /// The same for `elsewhere.invalid`.
-    const TLS_OTHER: &str = "-----BEGIN CERTIFICATE-----\n\
-         MIIBdDCCARqgAwIBAgIBATAKBggqhkjOPQQDAjAcMRowGAYDVQQDDBFlbHNld2hl\n\
-         cmUuaW52YWxpZDAeFw0yNjAxMDEwMDAwMDBaFw00OTEyMzEwMDAwMDBaMBwxGjAY\n\
-         BgNVBAMMEWVsc2V3aGVyZS5pbnZhbGlkMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcD\n\
-         QgAE6wnBNJsV7kpMLa5OhjTIvzB+CNR+T2IVp6JgSrnsXrvCEpqLV8cYH3MRlIJv\n\
-         r/Wrlbt+jOGKLe7xrNOSUlZ2IaNNMEswHAYDVR0RBBUwE4IRZWxzZXdoZXJlLmlu\n\
-         dmFsaWQwDAYDVR0TAQH/BAIwADAdBgNVHQ4EFgQUAP29rPOKGI0BUBJD81UDiOh2\n\
-         X4owCgYIKoZIzj0EAwIDSAAwRQIgAKnh0bNYw8nhxBZ90IaUu2gqx5DGZ7SI+qOJ\n\
-         KYW+IzsCIQC6l6BA5vYzmfu/ZCg2IraRjqS33mMShFC5vMyjp7nF1g==\n\
-         -----END CERTIFICATE-----\n";
+    const TLS_OTHER: &str = include_str!("../../tests/tls/elsewhere.pem");
 
     /// The same for `localhost`, until 2021.
-    const TLS_EXPIRED: &str = "-----BEGIN CERTIFICATE-----\n\
-         MIIBWzCCAQKgAwIBAgIBATAKBggqhkjOPQQDAjAUMRIwEAYDVQQDDAlsb2NhbGhv\n\
-         c3QwHhcNMjAwMTAxMDAwMDAwWhcNMjEwMTAxMDAwMDAwWjAUMRIwEAYDVQQDDAls\n\
-         b2NhbGhvc3QwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAATrCcE0mxXuSkwtrk6G\n\
-         NMi/MH4I1H5PYhWnomBKuexeu8ISmotXxxgfcxGUgm+v9auVu36M4Yot7vGs05JS\n\
-         VnYho0UwQzAUBgNVHREEDTALgglsb2NhbGhvc3QwDAYDVR0TAQH/BAIwADAdBgNV\n\
-         HQ4EFgQUAP29rPOKGI0BUBJD81UDiOh2X4owCgYIKoZIzj0EAwIDRwAwRAIgHVLH\n\
-         CLS9TbnT/6419c07nW28bKK4N110ApjfmMjfSm0CIE1XgnrlBYmAtU4qTK5eM3JU\n\
-         ykKYqB6uoEF8Xyr3BWyy\n\
-         -----END CERTIFICATE-----\n";
+    const TLS_EXPIRED: &str = include_str!("../../tests/tls/expired.pem");
 }
