@@ -57,6 +57,23 @@ impl fmt::Display for Percent {
     }
 }
 
+/// Permille as how many times: `4`, `2.5`, `2.125`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Times(pub(crate) u64);
+
+impl fmt::Display for Times {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let whole = self.0 / 1_000;
+        match self.0 % 1_000 {
+            0 => write!(f, "{whole}"),
+            part => {
+                let part = format!("{part:03}");
+                write!(f, "{whole}.{}", part.trim_end_matches('0'))
+            }
+        }
+    }
+}
+
 /// Milliseconds as a duration: `350 ms`, `12.4 s`, `3 min 20 s`, `2 h 5 min`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Duration(pub(crate) u64);
@@ -97,6 +114,9 @@ mod tests {
     fn shares_and_durations_are_short() {
         assert_eq!(Percent(250).to_string(), "25 %");
         assert_eq!(Percent(25).to_string(), "2.5 %");
+        assert_eq!(Times(4_000).to_string(), "4");
+        assert_eq!(Times(2_500).to_string(), "2.5");
+        assert_eq!(Times(12_050).to_string(), "12.05");
         assert_eq!(Duration(350).to_string(), "350 ms");
         assert_eq!(Duration(200_000).to_string(), "3 min 20 s");
     }

@@ -14,7 +14,7 @@
 
 mod common;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -279,6 +279,7 @@ fn example(key: Key) -> &'static str {
         Key::StateDir => "/somewhere/else",
         Key::LogLevel => "debug",
         Key::LongestHoldSeconds => "700",
+        Key::MetricsSeconds => "17",
         _ => "77",
     }
 }
@@ -302,7 +303,13 @@ fn every_setting_reaches_the_room_it_is_for() {
     assert_eq!((limits.set_pps, limits.set_bps), (set, set));
     assert_eq!((limits.floor_pps, limits.floor_bps), (77, 77));
     assert_eq!(limits.link_bps, Some(77));
-    assert_eq!((baseline.multiplier, baseline.warm_up_multiplier), (77, 77));
+    assert_eq!(
+        (
+            baseline.multiplier_permille,
+            baseline.warm_up_multiplier_permille
+        ),
+        (77_000, 77_000)
+    );
     let incident = &engine.incident;
     assert_eq!(incident.hold_millis, 77_000);
     assert_eq!(incident.longest_hold_millis, 700_000);
@@ -320,6 +327,8 @@ fn every_setting_reaches_the_room_it_is_for() {
     assert_eq!(uplink.api_base, "https://platform.example/api/v1");
     assert_eq!(uplink.contract, Contract::Resource);
     assert!(uplink.allow_http);
+    assert_eq!(uplink.cadence.heartbeat, Duration::from_secs(77));
+    assert_eq!(uplink.cadence.aggregate, Duration::from_secs(17));
     assert_eq!(uplink.node_uuid, UUID);
     let token = config.deploy_token().expect("it was set");
     assert_eq!(token.masked(), "…6789");
@@ -887,8 +896,9 @@ const THEIRS: [(&str, &str); 4] = [
   "log_file": "/var/log/ftagent.log",
   "pcap_max_packets": 10000,
   "dynamic_threshold": true,
-  "threshold_multiplier": 3.0,
-  "heartbeat_interval": 30
+  "threshold_multiplier": 2.5,
+  "heartbeat_interval": 60,
+  "metrics_interval": 10
 }"#,
     ),
     (
@@ -957,15 +967,19 @@ fn files_of_the_published_agent_are_read_as_they_are() {
     );
     assert!(config.interfaces().is_empty());
     assert_eq!(config.log_level(), LevelFilter::Debug);
-    assert_eq!(config.engine(0).detect.baseline.multiplier, 3);
+    assert_eq!(config.engine(0).detect.baseline.multiplier_permille, 2_500);
     assert_eq!(
         shown(&config, Key::Multiplier),
-        format!("3 in {}, line 10", host.path("config.json").display())
+        format!("2.5 in {}, line 10", host.path("config.json").display())
     );
+    let cadence = config.uplink().unwrap().cadence;
+    assert_eq!(cadence.heartbeat, Duration::from_secs(60));
+    assert_eq!(cadence.aggregate, Duration::from_secs(10));
     assert_eq!(
         host.notices(),
         [
-            "config.json: not used by this agent (yet): dynamic_threshold, heartbeat_interval, log_file, pcap_max_packets"
+            "config.json: read, but not used yet: pcap_max_packets",
+            "config.json: without meaning for this agent: dynamic_threshold, log_file",
         ]
     );
 
@@ -976,8 +990,8 @@ fn files_of_the_published_agent_are_read_as_they_are() {
     assert_eq!(
         host.notices(),
         [
-            "config.json: not used by this agent (yet): _dashboard, flow_source_ips, health_port, ioc_patterns, \
-             mirror_ip_labels, pcap_enabled, pcap_retention_days, vm_labels",
+            "config.json: read, but not used yet: health_port, ioc_patterns, pcap_enabled, pcap_retention_days",
+            "config.json: without meaning for this agent: _dashboard, flow_source_ips, mirror_ip_labels, vm_labels",
             "config.json: unknown and ignored: (a name of 48 characters), colour",
         ]
     );
@@ -989,38 +1003,59 @@ fn what_cannot_be_honoured_in_their_file_is_no_reason_not_to_start() {
         let host = Host::new();
         host.write("config.json", format!("{{\n{member}\n}}"));
         let config = host.config();
-        assert_eq!(config.engine(0).detect.baseline.multiplier, 4);
+        assert_eq!(config.engine(0).detect.baseline.multiplier_permille, 4_000);
         assert_eq!(config.log_level(), LevelFilter::Info);
+        let held = |key| config.setting(key).map(|setting| setting.value.clone());
+        assert_eq!(held(Key::HeartbeatSeconds), Some(Value::Number(30)));
+        assert_eq!(held(Key::MetricsSeconds), Some(Value::Number(5)));
         host.notices()
     };
     for (member, notice) in [
         (
-            "\"threshold_multiplier\": 2.5",
-            "threshold_multiplier: a number with a fraction cannot be used; detection.multiplier stays as it is (in \
-             config.json, line 2)",
+            "\"threshold_multiplier\": 1.5",
+            "threshold_multiplier: expected 2 to 100, found 1.5; detection.multiplier stays as it is (in config.json, \
+             line 2)",
         ),
         (
             "\"threshold_multiplier\": 1",
-            "threshold_multiplier: 1 cannot be used; detection.multiplier stays as it is (in config.json, line 2)",
+            "threshold_multiplier: expected 2 to 100, found 1; detection.multiplier stays as it is (in config.json, \
+             line 2)",
         ),
         (
             "\"threshold_multiplier\": 1e300",
-            "threshold_multiplier: a number of more than 38 digits cannot be used; detection.multiplier stays as it is \
-             (in config.json, line 2)",
+            "threshold_multiplier: expected a number of 2 to 100, found a number of more than 38 digits; \
+             detection.multiplier stays as it is (in config.json, line 2)",
         ),
         (
             "\"threshold_multiplier\": \"3\"",
-            "threshold_multiplier: a text cannot be used; detection.multiplier stays as it is (in config.json, line 2)",
+            "threshold_multiplier: expected a number of 2 to 100, found a text; detection.multiplier stays as it is (in \
+             config.json, line 2)",
+        ),
+        (
+            "\"heartbeat_interval\": 5",
+            "heartbeat_interval: expected 15 to 300, found 5; api.heartbeat_seconds stays as it is (in config.json, \
+             line 2)",
+        ),
+        (
+            "\"metrics_interval\": 60.0",
+            "metrics_interval: expected 1 to 30, found 60; api.metrics_seconds stays as it is (in config.json, line 2)",
+        ),
+        (
+            "\"metrics_interval\": 0.5",
+            "metrics_interval: expected a whole number of 1 to 30, found a number with a fraction; api.metrics_seconds \
+             stays as it is (in config.json, line 2)",
         ),
         (
             "\"log_level\": \"CRITICAL\"",
-            "log_level: a text cannot be used; log.level stays as it is (in config.json, line 2)",
+            "log_level: expected error, warning, info or debug, found \"CRITICAL\"; log.level stays as it is (in \
+             config.json, line 2)",
         ),
     ] {
         assert_eq!(notices(member), [notice]);
     }
     assert!(
-        notices("\"threshold_multiplier\": 4.0, \"api_key\": null, \"interface\": null").is_empty()
+        notices("\"threshold_multiplier\": 4.0, \"api_key\": null, \"metrics_interval\": null")
+            .is_empty()
     );
 }
 
@@ -1106,43 +1141,145 @@ fn our_file_counts_before_theirs_and_more_files_count_over_both() {
     );
 }
 
+/// What a member of their file comes to.
+enum Becomes {
+    /// This setting, shown so.
+    Setting(Key, String),
+    /// A name in this notice.
+    Named(&'static str),
+    /// A notice of its own.
+    Noticed,
+}
+
+/// What each member that the shared files have comes to here.
+fn becomes(name: &str, value: &Json) -> Becomes {
+    let text = value.as_str().unwrap_or_default();
+    let number = value.to_string();
+    match name {
+        "api_key" => Becomes::Setting(Key::ApiKey, format!("…{}", &text[text.len() - 4..])),
+        "node_uuid" => Becomes::Setting(Key::NodeUuid, text.to_owned()),
+        "api_base" => Becomes::Setting(Key::ApiBase, text.trim_end_matches('/').to_owned()),
+        "interface" => Becomes::Setting(Key::Interfaces, text.to_owned()),
+        "log_level" => Becomes::Setting(Key::LogLevel, text.to_ascii_lowercase()),
+        "threshold_multiplier" => Becomes::Setting(Key::Multiplier, number),
+        "heartbeat_interval" => Becomes::Setting(Key::HeartbeatSeconds, number),
+        "metrics_interval" => Becomes::Setting(Key::MetricsSeconds, number),
+        "pcap_enabled"
+        | "pcap_mode"
+        | "pcap_dir"
+        | "pcap_snaplen"
+        | "pcap_retention_days"
+        | "pcap_max_disk_mb"
+        | "pcap_max_packets"
+        | "pcap_max_seconds"
+        | "pcap_lazy"
+        | "ioc_patterns"
+        | "ip_blocklist"
+        | "health_port"
+        | "preferred_firewall" => Becomes::Named("read, but not used yet"),
+        "log_file"
+        | "baseline_window"
+        | "baseline_window_minutes"
+        | "dynamic_threshold"
+        | "auto_update"
+        | "velocity_detection"
+        | "flow_enabled"
+        | "flow_protocol"
+        | "flow_port"
+        | "flow_bind"
+        | "flow_sample_rate"
+        | "flow_source_ips"
+        | "gre_mode"
+        | "gre_max_depth"
+        | "hypervisor_mode"
+        | "vm_labels"
+        | "mirror_mode"
+        | "mirror_interface"
+        | "mirror_subnets"
+        | "mirror_ip_labels"
+        | "mirror_capture_mode"
+        | "agones_sidecar"
+        | "agones_sidecar_port"
+        | "_dashboard" => Becomes::Named("without meaning for this agent"),
+        "api_url" => Becomes::Noticed,
+        other => panic!("{other} is new in the shared files"),
+    }
+}
+
 #[test]
-fn the_shared_files_of_the_published_agent_are_read() {
+fn every_member_of_the_shared_files_of_the_published_agent_becomes_what_it_means_here() {
     let shared = std::env::var_os("FTAGENT_SHARED").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"),
         PathBuf::from,
     );
     let fixtures = shared.join("contract/fixtures");
-    let Ok(entries) = fs::read_dir(&fixtures) else {
+    if !fixtures.is_dir() {
         println!("skipped: no {}", fixtures.display());
         return;
-    };
-    let mut read = 0;
-    for entry in entries {
-        let path = entry.unwrap().path();
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        if !name.starts_with("config-file-") {
-            continue;
-        }
+    }
+    let mut members = 0;
+    for name in ["minimal", "legacy", "container", "full"] {
+        let text = fs::read_to_string(fixtures.join(format!("config-file-{name}.json")));
+        let text = text.unwrap_or_else(|error| panic!("{name}: {error}"));
         let host = Host::new();
-        host.write("config.json", fs::read(&path).unwrap());
+        let path = host.write("config.json", &text);
         let config = host.config();
+        let mut named: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        let mut notices = 0;
+        let file: BTreeMap<String, Json> = serde_json::from_str(&text).unwrap();
+        for (member, value) in &file {
+            members += 1;
+            match becomes(member, value) {
+                Becomes::Setting(key, value) => {
+                    let quoted = format!("\"{member}\":");
+                    let line = text
+                        .lines()
+                        .position(|line| line.contains(&quoted))
+                        .unwrap()
+                        + 1;
+                    assert_eq!(
+                        shown(&config, key),
+                        format!("{value} in {}, line {line}", path.display()),
+                        "{name}: {member}"
+                    );
+                }
+                Becomes::Named(notice) => named.entry(notice).or_default().push(member.clone()),
+                Becomes::Noticed => {
+                    let told = host.notices();
+                    let said = told
+                        .iter()
+                        .any(|notice| notice.starts_with(member.as_str()));
+                    assert!(said, "{name}: {member}: {told:?}");
+                    notices += 1;
+                }
+            }
+        }
+        for (what, members) in &named {
+            let notice = format!("config.json: {what}: {}", members.join(", "));
+            assert!(host.notices().contains(&notice), "{name}: no {notice:?}");
+        }
+        assert_eq!(
+            host.notices().len(),
+            named.len() + notices,
+            "{name}: and nothing else is said: {:?}",
+            host.notices()
+        );
+        // And the rooms get it.
         let uplink = config.uplink().unwrap_or_else(|| panic!("{name}"));
         assert_eq!(uplink.api_base, "https://flowtriq.com/api/v1", "{name}");
-        let file: Json = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-        assert_eq!(file["node_uuid"], Json::from(uplink.node_uuid), "{name}");
-        let interface = file["interface"].as_str().unwrap_or("auto");
-        let watched = config.interfaces().first().map_or("auto", String::as_str);
-        assert_eq!(watched, interface, "{name}");
-        let unknown: Vec<_> = config
-            .notices()
-            .iter()
-            .filter(|notice| notice.contains("unknown and ignored"))
-            .collect();
-        assert!(unknown.is_empty(), "{name}: {unknown:?}");
-        read += 1;
+        let engine = config.engine(0);
+        let multiplier = engine.detect.baseline.multiplier_permille;
+        let cadence = (uplink.cadence.heartbeat, uplink.cadence.aggregate);
+        let seconds = Duration::from_secs;
+        if name == "legacy" {
+            assert_eq!(multiplier, 2_500);
+            assert_eq!(cadence, (seconds(30), seconds(10)));
+        } else {
+            assert_eq!(multiplier, 4_000);
+            assert_eq!(cadence, (seconds(30), seconds(5)));
+        }
     }
-    assert!(read >= 4, "only {read} files in {}", fixtures.display());
+    assert_eq!(members, 2 + 16 + 4 + 38, "members of all four");
 }
 
 // ---- environment

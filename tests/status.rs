@@ -385,6 +385,13 @@ fn a_platform_that_hears_nothing_of_a_running_agent_is_a_reason() {
     let (text, exit) = host.told();
     assert_eq!(exit, 4, "{text}");
     assert_has(&text, &["heard no heartbeat of this node for 10 min "]);
+    // Where heartbeats are to be rare, three of them take longer.
+    let rare = Host::with("heartbeat_seconds = 300\n");
+    let rares = rare.ledger();
+    keep(&rares, sample(clock::now()), Some(&silent), None);
+    let (text, exit) = rare.told();
+    assert_eq!(exit, 0, "{text}");
+    rares.close(PATIENCE);
     silent.heartbeat_at = Some(clock::now());
     let suspended = PlatformValues {
         suspended: true,

@@ -33,7 +33,7 @@ fn check(input: &str, config: &Result<Config, ConfigErrors>) {
             // Whatever was taken can be used.
             let engine = config.engine(1);
             assert!(engine.incident.hold_millis <= engine.incident.longest_hold_millis);
-            assert!(engine.detect.baseline.multiplier >= 2);
+            assert!(engine.detect.baseline.multiplier_permille >= 2_000);
             assert!(engine.detect.limits.set_pps.is_none_or(|limit| limit.value > 0));
             assert_eq!(config.uplink().is_none(), config.is_local());
             assert!(config.interfaces().len() <= 64);

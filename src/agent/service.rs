@@ -34,12 +34,14 @@ const FAREWELL: Duration = Duration::from_millis(1_000);
 const LAST_WRITE: Duration = Duration::from_millis(600);
 
 /// What of the configuration the uplink is made from.
-const OF_THE_UPLINK: [Key; 5] = [
+const OF_THE_UPLINK: [Key; 7] = [
     Key::ApiKey,
     Key::NodeUuid,
     Key::ApiBase,
     Key::Contract,
     Key::AllowHttp,
+    Key::HeartbeatSeconds,
+    Key::MetricsSeconds,
 ];
 
 /// Why the agent could not start.

@@ -11,6 +11,7 @@ use super::output::{SCHEMA, print};
 use crate::config::{Config, Key, Origin, Setting, Sources, Value};
 use crate::ledger;
 use crate::uplink::PlatformValues;
+use crate::words::Times;
 
 /// What there is to do with the configuration.
 #[derive(Debug, clap::Subcommand)]
@@ -173,6 +174,12 @@ impl<'a> ShownSetting<'a> {
     }
 }
 
+/// As it may be written in a file.
+fn times(permille: u64) -> Json {
+    let written = Times(permille).to_string();
+    serde_json::from_str(&written).unwrap_or_default()
+}
+
 fn value(value: &Value) -> Json {
     match value {
         Value::Secret(secret) => secret.masked().into(),
@@ -181,6 +188,7 @@ fn value(value: &Value) -> Json {
         Value::Switch(on) => (*on).into(),
         Value::Names(names) => names.as_slice().into(),
         Value::Number(number) => (*number).into(),
+        Value::Factor(permille) => times(*permille),
         Value::Path(path) => path.display().to_string().into(),
     }
 }

@@ -13,15 +13,15 @@ use serde_json::Value as Json;
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
-use super::key::{Key, LEVELS};
+use super::key::Key;
 use super::lines::{Found, Line, Lines, name_shown};
 use super::origin::Origin;
 use super::problem::Problem;
-use super::value::{Given, Kind};
+use super::value::Given;
 
-/// What the published agent knows beside the names that are honoured. Its example file and its other programs' names
-/// are here too, though it ignores them itself.
-const NOT_USED: [&str; 39] = [
+/// What the published agent knows and this one has no use for yet: captures of attacks, indicators, what it would tell on
+/// this host, what it would set a filter with.
+const NOT_YET: [&str; 13] = [
     "pcap_enabled",
     "pcap_mode",
     "pcap_dir",
@@ -31,18 +31,20 @@ const NOT_USED: [&str; 39] = [
     "pcap_max_packets",
     "pcap_max_seconds",
     "pcap_lazy",
+    "ioc_patterns",
+    "ip_blocklist",
+    "health_port",
+    "preferred_firewall",
+];
+
+/// What else it knows. Its example file's and its other programs' names are here too, though it ignores them itself.
+const WITHOUT_MEANING: [&str; 24] = [
     "log_file",
     "baseline_window",
     "baseline_window_minutes",
     "dynamic_threshold",
-    "heartbeat_interval",
-    "metrics_interval",
-    "health_port",
     "auto_update",
     "velocity_detection",
-    "preferred_firewall",
-    "ioc_patterns",
-    "ip_blocklist",
     "flow_enabled",
     "flow_protocol",
     "flow_port",
@@ -72,7 +74,8 @@ pub(super) fn read(text: &str, path: &Arc<PathBuf>) -> Found {
         path,
         lines: Lines::of(text),
         found: Found::default(),
-        not_used: BTreeSet::new(),
+        not_yet: BTreeSet::new(),
+        without_meaning: BTreeSet::new(),
         unknown: BTreeSet::new(),
     };
     match serde_json::from_str::<Members<'_>>(text) {
@@ -95,19 +98,26 @@ struct Reader<'a> {
     path: &'a Arc<PathBuf>,
     lines: Lines,
     found: Found,
-    not_used: BTreeSet<String>,
+    not_yet: BTreeSet<String>,
+    without_meaning: BTreeSet<String>,
     unknown: BTreeSet<String>,
 }
 
 impl Reader<'_> {
     fn member(&mut self, name: &str, value: &Json, start: usize) {
+        if value.is_null() {
+            // As if it were not there.
+            return;
+        }
         let key = match name {
             "api_key" => Key::ApiKey,
             "node_uuid" => Key::NodeUuid,
             "api_base" => Key::ApiBase,
             "interface" => Key::Interfaces,
-            "log_level" => return self.log_level(value, start),
-            "threshold_multiplier" => return self.multiplier(value, start),
+            "log_level" => return self.wish(name, Key::LogLevel, value, start),
+            "threshold_multiplier" => return self.wish(name, Key::Multiplier, value, start),
+            "heartbeat_interval" => return self.wish(name, Key::HeartbeatSeconds, value, start),
+            "metrics_interval" => return self.wish(name, Key::MetricsSeconds, value, start),
             "api_url" => {
                 let line = self.lines.number(start);
                 return self.notice(format!(
@@ -117,8 +127,10 @@ impl Reader<'_> {
                 ));
             }
             _ => {
-                let names = if NOT_USED.contains(&name) {
-                    &mut self.not_used
+                let names = if NOT_YET.contains(&name) {
+                    &mut self.not_yet
+                } else if WITHOUT_MEANING.contains(&name) {
+                    &mut self.without_meaning
                 } else {
                     &mut self.unknown
                 };
@@ -126,52 +138,31 @@ impl Reader<'_> {
                 return;
             }
         };
-        // As if it were not there.
-        if !value.is_null() {
-            self.set(key, given(value), start);
-        }
+        self.set(key, given(value), start);
     }
 
-    /// A level of another logging system is no reason not to start.
-    fn log_level(&mut self, value: &Json, start: usize) {
-        let level = value.as_str().unwrap_or_default();
-        let level = Given::Text(level.to_owned());
-        if Kind::Choice(LEVELS).read(&level).is_ok() {
-            self.set(Key::LogLevel, level, start);
-        } else {
-            self.keeps("log_level", &level, "log.level", start);
-        }
-    }
-
-    /// The published agent ignores it: a value that cannot be honoured is no reason not to start.
-    fn multiplier(&mut self, value: &Json, start: usize) {
+    /// What the published agent takes from elsewhere, or ignores: a value that cannot be honoured is no reason not to
+    /// start.
+    fn wish(&mut self, name: &str, key: Key, value: &Json, start: usize) {
         let given = match value.as_f64() {
             // Its documentation writes 3.0.
             Some(number) if number.fract() == 0.0 => format!("{number:.0}")
                 .parse()
                 .map_or(Given::Huge, Given::Integer),
-            Some(_) => Given::Fraction,
-            None => given(value),
+            _ => given(value),
         };
-        if Key::Multiplier.kind().read(&given).is_ok() {
-            self.set(Key::Multiplier, given, start);
-        } else {
-            self.keeps(
-                "threshold_multiplier",
-                &given,
-                "detection.multiplier",
-                start,
-            );
+        match key.kind().read(&given) {
+            Ok(_) => self.set(key, given, start),
+            Err(misfit) => {
+                let line = self.lines.number(start);
+                self.notice(format!(
+                    "{name}: expected {}, found {}; {key} stays as it is (in {}, line {line})",
+                    misfit.expected,
+                    misfit.found,
+                    self.path.display()
+                ));
+            }
         }
-    }
-
-    fn keeps(&mut self, name: &str, value: &Given, ours: &str, start: usize) {
-        let line = self.lines.number(start);
-        self.notice(format!(
-            "{name}: {} cannot be used; {ours} stays as it is (in {}, line {line})",
-            value.description(),
-            self.path.display()
-        ));
     }
 
     fn set(&mut self, key: Key, given: Given, start: usize) {
@@ -213,13 +204,15 @@ impl Reader<'_> {
 
     fn finish(mut self) -> Found {
         let path = self.path.display();
-        let not_used = listed(self.not_used);
-        let unknown = listed(self.unknown);
-        let notices = [
-            not_used.map(|names| format!("{path}: not used by this agent (yet): {names}")),
-            unknown.map(|names| format!("{path}: unknown and ignored: {names}")),
-        ];
-        self.found.notices.extend(notices.into_iter().flatten());
+        for (what, names) in [
+            ("read, but not used yet", self.not_yet),
+            ("without meaning for this agent", self.without_meaning),
+            ("unknown and ignored", self.unknown),
+        ] {
+            let names = listed(names);
+            let notice = names.map(|names| format!("{path}: {what}: {names}"));
+            self.found.notices.extend(notice);
+        }
         self.found
     }
 }
@@ -243,7 +236,7 @@ fn given(value: &Json) -> Given {
         Json::Number(number) => match (number.as_i64(), number.as_u64()) {
             (Some(number), _) => Given::Integer(number.into()),
             (_, Some(number)) => Given::Integer(number.into()),
-            _ => Given::Fraction,
+            _ => Given::Fraction(number.as_f64().unwrap_or(f64::NAN)),
         },
         Json::Array(entries) => Given::List(entries.iter().map(given).collect()),
         Json::Object(_) | Json::Null => Given::Table,

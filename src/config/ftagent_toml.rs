@@ -256,7 +256,11 @@ fn given(value: &DeValue<'_>) -> Given {
         DeValue::String(text) => Given::Text(text.as_ref().to_owned()),
         DeValue::Integer(number) => i128::from_str_radix(number.as_str(), number.radix())
             .map_or(Given::Huge, Given::Integer),
-        DeValue::Float(_) => Given::Fraction,
+        DeValue::Float(number) => {
+            let plain = number.as_str().replace('_', "");
+            // TOML's numbers are Rust's.
+            Given::Fraction(plain.parse().unwrap_or(f64::NAN))
+        }
         DeValue::Boolean(on) => Given::Switch(*on),
         DeValue::Datetime(_) => Given::Date,
         DeValue::Array(entries) => {

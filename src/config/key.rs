@@ -19,6 +19,10 @@ pub enum Key {
     Contract,
     /// Whether the key may travel unencrypted.
     AllowHttp,
+    /// Time between two heartbeats.
+    HeartbeatSeconds,
+    /// What a report of traffic spans in the resource contract.
+    MetricsSeconds,
     /// The workspace's token, with which nodes are made. From the environment only.
     DeployToken,
     /// What to watch.
@@ -79,10 +83,19 @@ pub(super) const CONTRACTS: &[&str] = &["auto", "seed", "resource"];
 pub(super) const LEVELS: &[&str] = &["error", "warning", "info", "debug"];
 
 /// A learned limit below twice what is normal opens on ordinary days; above a hundred times it never opens.
-const MULTIPLIERS: Kind = Kind::Number {
+const MULTIPLIERS: Kind = Kind::Factor {
     least: 2,
     most: 100,
 };
+
+/// The budget lets five heartbeats a minute through. A node that is silent for longer than five minutes is taken for down.
+const HEARTBEATS: Kind = Kind::Number {
+    least: 15,
+    most: 300,
+};
+
+/// Rates that are averaged over more than half a minute show no attack.
+const METRICS: Kind = Kind::Number { least: 1, most: 30 };
 
 const ONE_OR_MORE: Kind = Kind::Number {
     least: 1,
@@ -99,12 +112,14 @@ const fn seconds(least: u64) -> Kind {
 
 impl Key {
     /// All of them, in the order in which they are listed.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::ApiKey,
         Self::NodeUuid,
         Self::ApiBase,
         Self::Contract,
         Self::AllowHttp,
+        Self::HeartbeatSeconds,
+        Self::MetricsSeconds,
         Self::DeployToken,
         Self::Interfaces,
         Self::PpsThreshold,
@@ -131,6 +146,8 @@ impl Key {
             Self::ApiBase => ("api", "base", Kind::Base, AtReload, ""),
             Self::Contract => ("api", "contract", Kind::Choice(CONTRACTS), AtReload, ""),
             Self::AllowHttp => ("api", "allow_http", Kind::Switch, AtReload, ""),
+            Self::HeartbeatSeconds => ("api", "heartbeat_seconds", HEARTBEATS, AtReload, ""),
+            Self::MetricsSeconds => ("api", "metrics_seconds", METRICS, AtReload, ""),
             Self::DeployToken => ("api", "deploy_token", Kind::Secret, AtReload, "none"),
             Self::Interfaces => {
                 let unset = "the one with the default route";

@@ -8,7 +8,7 @@ use super::key::Key;
 use super::origin::{Origin, Setting};
 use super::problem::Problem;
 use super::value::{Given, Value};
-use crate::{engine, ledger};
+use crate::{engine, ledger, uplink};
 
 /// The platform, as the published agent has it.
 pub(super) const API_BASE: &str = "https://flowtriq.com/api/v1";
@@ -29,16 +29,25 @@ impl Layers {
         let engine = engine::Settings::default();
         let (limits, baseline) = (&engine.detect.limits, &engine.detect.baseline);
         let incident = &engine.incident;
+        let cadence = uplink::Cadence::default();
         for (key, value) in [
             (Key::ApiBase, Value::Text(API_BASE.to_owned())),
             (Key::Contract, Value::Choice("auto")),
             (Key::AllowHttp, Value::Switch(false)),
+            (
+                Key::HeartbeatSeconds,
+                Value::Number(cadence.heartbeat.as_secs()),
+            ),
+            (
+                Key::MetricsSeconds,
+                Value::Number(cadence.aggregate.as_secs()),
+            ),
             (Key::FloorPps, Value::Number(limits.floor_pps)),
             (Key::FloorBps, Value::Number(limits.floor_bps)),
-            (Key::Multiplier, Value::Number(baseline.multiplier)),
+            (Key::Multiplier, Value::Factor(baseline.multiplier_permille)),
             (
                 Key::WarmUpMultiplier,
-                Value::Number(baseline.warm_up_multiplier),
+                Value::Factor(baseline.warm_up_multiplier_permille),
             ),
             (
                 Key::HoldSeconds,

@@ -25,6 +25,7 @@ mod value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use log::LevelFilter;
 
@@ -241,7 +242,19 @@ impl Config {
             Some(Value::Choice("resource")) => Contract::Resource,
             _ => Contract::Auto,
         };
+        settings.cadence.heartbeat = self.heartbeat();
+        if let Some(seconds) = self.number(Key::MetricsSeconds) {
+            settings.cadence.aggregate = Duration::from_secs(seconds);
+        }
         Some(settings)
+    }
+
+    /// Time between two heartbeats.
+    #[must_use]
+    pub fn heartbeat(&self) -> Duration {
+        let usual = uplink::Cadence::default().heartbeat;
+        let set = self.number(Key::HeartbeatSeconds);
+        set.map_or(usual, Duration::from_secs)
     }
 
     /// Where and how much is kept.
@@ -282,8 +295,12 @@ impl Config {
         self.fill(Key::FloorBps, &mut limits.floor_bps, 1);
         engine.detect.seed = seed;
         let baseline = &mut engine.detect.baseline;
-        self.fill(Key::Multiplier, &mut baseline.multiplier, 1);
-        self.fill(Key::WarmUpMultiplier, &mut baseline.warm_up_multiplier, 1);
+        self.fill(Key::Multiplier, &mut baseline.multiplier_permille, 1);
+        self.fill(
+            Key::WarmUpMultiplier,
+            &mut baseline.warm_up_multiplier_permille,
+            1,
+        );
         let incident = &mut engine.incident;
         incident.seed = seed;
         self.fill(Key::HoldSeconds, &mut incident.hold_millis, 1_000);
@@ -301,9 +318,10 @@ impl Config {
         self.setting(key).map(|setting| &setting.value)
     }
 
+    /// A number; of a factor, its permille.
     fn number(&self, key: Key) -> Option<u64> {
         match self.value(key) {
-            Some(Value::Number(number)) => Some(*number),
+            Some(Value::Number(number) | Value::Factor(number)) => Some(*number),
             _ => None,
         }
     }

@@ -7,7 +7,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use crate::uplink::{ApiBase, ApiKey, BaseError};
-use crate::words::Thousands;
+use crate::words::{Thousands, Times};
 
 /// What a setting may be.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +31,13 @@ pub(super) enum Kind {
         /// The most.
         most: u64,
     },
+    /// How many times, in these bounds; need not be whole.
+    Factor {
+        /// The least.
+        least: u64,
+        /// The most.
+        most: u64,
+    },
     /// A directory, from the root.
     Folder,
 }
@@ -46,8 +53,8 @@ pub(super) enum Given {
     Integer(i128),
     /// A whole number beyond all bounds.
     Huge,
-    /// A number with a fraction.
-    Fraction,
+    /// A number with a fraction, or written like one.
+    Fraction(f64),
     /// True or false.
     Switch(bool),
     /// A list.
@@ -75,6 +82,8 @@ pub enum Value {
     Names(Vec<String>),
     /// A whole number, in the unit that the setting's name ends with.
     Number(u64),
+    /// How many times, in permille.
+    Factor(u64),
     /// A path.
     Path(PathBuf),
 }
@@ -90,6 +99,7 @@ impl fmt::Display for Value {
             Self::Names(names) if names.is_empty() => f.write_str("auto"),
             Self::Names(names) => f.write_str(&names.join(", ")),
             Self::Number(number) => Thousands(*number).fmt(f),
+            Self::Factor(permille) => Times(*permille).fmt(f),
             Self::Path(path) => path.display().fmt(f),
         }
     }
@@ -141,6 +151,7 @@ impl Kind {
             Self::Interfaces => Ok(interfaces(given)?.map(Value::Names)),
             Self::Switch => switch(given),
             Self::Number { least, most } => number(given, least, most),
+            Self::Factor { least, most } => factor(given, least, most),
         }
     }
 }
@@ -153,7 +164,7 @@ impl Given {
             Self::Words(text) => shown(text),
             Self::Integer(number) => number.to_string(),
             Self::Huge => "a number of more than 38 digits".to_owned(),
-            Self::Fraction => "a number with a fraction".to_owned(),
+            Self::Fraction(_) => "a number with a fraction".to_owned(),
             Self::Switch(on) => on.to_string(),
             Self::List(_) => "a list".to_owned(),
             Self::Date => "a date or time".to_owned(),
@@ -297,6 +308,36 @@ fn number(given: &Given, least: u64, most: u64) -> Result<Option<Value>, Misfit>
     }
 }
 
+/// How many times, to a thousandth.
+fn factor(given: &Given, least: u64, most: u64) -> Result<Option<Value>, Misfit> {
+    let bounds = format!("{} to {}", Thousands(least), Thousands(most));
+    let times = match given {
+        Given::Integer(number) => number.to_string().parse::<f64>().ok(),
+        Given::Fraction(number) => Some(*number),
+        Given::Words(text) if text.trim().is_empty() => return Ok(None),
+        Given::Words(text) => text.trim().parse().ok(),
+        _ => None,
+    };
+    let Some(times) = times else {
+        let expected = format!("a number of {bounds}");
+        return Err(Misfit::new(expected, given.description()));
+    };
+    // Beyond the bounds, and of what is no number, there are no permille.
+    let permille = format!("{:.0}", times * 1_000.0).parse::<u64>();
+    match permille {
+        Ok(permille) if (least * 1_000..=most * 1_000).contains(&permille) => {
+            Ok(Some(Value::Factor(permille)))
+        }
+        Ok(_) | Err(_) => {
+            let found = match given {
+                Given::Fraction(number) if number.abs() < 1e6 => number.to_string(),
+                other => other.description(),
+            };
+            Err(Misfit::new(bounds, found))
+        }
+    }
+}
+
 /// Names of interfaces; an empty list stands for the one with the default route.
 fn interfaces(given: &Given) -> Result<Option<Vec<String>>, Misfit> {
     const EXPECTED: &str = "names of interfaces";
@@ -388,7 +429,7 @@ mod tests {
                 "expected a whole number of 1 or more, found \"1e6\"",
             ),
             (
-                Given::Fraction,
+                Given::Fraction(2.5),
                 "expected a whole number of 1 or more, found a number with a fraction",
             ),
             (
@@ -406,6 +447,55 @@ mod tests {
             misfit(bounded, &Given::Integer(86_401)),
             "expected 0 to 86,400, found 86401"
         );
+    }
+
+    #[test]
+    fn a_factor_need_not_be_whole() {
+        let kind = Kind::Factor {
+            least: 2,
+            most: 100,
+        };
+        for (given, permille) in [
+            (Given::Integer(3), 3_000),
+            (Given::Fraction(2.5), 2_500),
+            (Given::Fraction(3.0), 3_000),
+            (Given::Fraction(2.001), 2_001),
+            (Given::Fraction(2.000_4), 2_000),
+            (words(" 12.25 "), 12_250),
+            (words("100"), 100_000),
+        ] {
+            let read = kind.read(&given);
+            assert_eq!(read, Ok(Some(Value::Factor(permille))));
+        }
+        assert_eq!(kind.read(&words("")), Ok(None), "counts as not set");
+        assert_eq!(Value::Factor(2_500).to_string(), "2.5");
+        for (given, told) in [
+            (Given::Integer(1), "expected 2 to 100, found 1"),
+            (Given::Integer(101), "expected 2 to 100, found 101"),
+            (Given::Integer(-3), "expected 2 to 100, found -3"),
+            (Given::Fraction(1.9), "expected 2 to 100, found 1.9"),
+            (
+                Given::Fraction(f64::NAN),
+                "expected 2 to 100, found a number with a fraction",
+            ),
+            (
+                Given::Fraction(1e300),
+                "expected 2 to 100, found a number with a fraction",
+            ),
+            (words("1.5"), "expected 2 to 100, found \"1.5\""),
+            (words("inf"), "expected 2 to 100, found \"inf\""),
+            (
+                words("four"),
+                "expected a number of 2 to 100, found \"four\"",
+            ),
+            (text("4"), "expected a number of 2 to 100, found a text"),
+            (
+                Given::Huge,
+                "expected a number of 2 to 100, found a number of more than 38 digits",
+            ),
+        ] {
+            assert_eq!(misfit(kind, &given), told);
+        }
     }
 
     #[test]

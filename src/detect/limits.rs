@@ -7,7 +7,7 @@
 use std::fmt;
 
 use super::baseline::{Baseline, LearningCaps, Phase, PlatformBaseline, Reference, Series, Unit};
-use crate::words::{Percent, Thousands};
+use crate::words::{Percent, Thousands, Times};
 
 /// Who set a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -138,8 +138,8 @@ pub enum Origin {
     Learned {
         /// The reference, in `unit` per second.
         reference: u64,
-        /// How many times it.
-        multiplier: u64,
+        /// How many times it, in permille.
+        multiplier_permille: u64,
         /// How far learning has come.
         phase: Phase,
         /// What it limits.
@@ -199,11 +199,12 @@ impl fmt::Display for Origin {
             } => f.write_str("set on the platform"),
             Self::Learned {
                 reference,
-                multiplier,
+                multiplier_permille,
                 phase,
                 unit,
             } => {
                 let reference = Thousands(reference);
+                let multiplier = Times(multiplier_permille);
                 match phase {
                     Phase::FirstSeconds | Phase::Starting => {
                         write!(
@@ -388,19 +389,19 @@ fn multiple(reference: &Reference, floor: u64, unit: Unit) -> Option<Limit> {
     let Reference {
         value,
         phase,
-        multiplier,
+        multiplier_permille,
         floor_factor: factor,
         ..
     } = *reference;
     if phase == Phase::FirstSeconds {
         return None;
     }
-    let learned = value.saturating_mul(multiplier);
+    let learned = permille_of(value, multiplier_permille);
     let floor = floor.saturating_mul(factor);
     Some(if learned > floor {
         let origin = Origin::Learned {
             reference: value,
-            multiplier,
+            multiplier_permille,
             phase,
             unit,
         };
@@ -527,6 +528,26 @@ mod tests {
             sentence(&limits.pps).ends_with(" packets/s"),
             "{}",
             sentence(&limits.pps)
+        );
+    }
+
+    #[test]
+    fn a_multiplier_need_not_be_whole() {
+        let mut baseline = Baseline::new(baseline::Settings {
+            warm_up_multiplier_permille: 2_500,
+            ..baseline::Settings::default()
+        });
+        let mut values = SecondValues::new();
+        values.set(Series::Pps, 40_003);
+        for second in 0..20 {
+            let second = 1_772_409_600 + second;
+            baseline.second(second, &values, Judgement::Quiet, &LearningCaps::default());
+        }
+        let limits = Limits::in_force(&Settings::default(), &baseline);
+        assert_eq!(value(&limits.pps), Some(100_007));
+        assert_eq!(
+            sentence(&limits.pps),
+            "2.5 x the busiest second so far of 40,003 packets/s"
         );
     }
 

@@ -687,19 +687,35 @@ fn aggregates_have_no_time_and_nothing_stale_is_told() {
     }
     let stage = Stage::on(ledger, resource, |settings| {
         settings.contract = Contract::Resource;
-        settings.cadence.aggregate = Duration::from_secs(3_600);
+        settings.cadence.aggregate = Duration::from_secs(600);
     });
     until("nothing waits", || stage.waits().1 == 0);
     until("an aggregate", || stage.count(METRICS) == 1);
     let told = stage.platform.seen_at(METRICS)[0].json();
     assert_eq!(told["samples"], 4);
     assert_eq!(told.get("recorded_at"), None);
-    // The next one is an hour away, but for an attack.
+    // The next one is ten minutes away, but for an attack.
     stage.ledger.second(sample(clock::now()));
     pause(50);
     assert_eq!(stage.count(METRICS), 1);
     stage.event(Step::Open, "a", 1);
     until("an aggregate at once", || stage.count(METRICS) == 2);
+}
+
+#[test]
+fn a_long_aggregate_leaves_no_second_out() {
+    let (ledger, _) = Ledger::open(ledger::Settings::default()).unwrap();
+    let now = clock::now();
+    for age in (0..30).rev() {
+        ledger.second(sample(Timestamp::from_seconds(now.as_seconds() - age)));
+    }
+    let stage = Stage::on(ledger, resource, |settings| {
+        settings.contract = Contract::Resource;
+        settings.cadence.aggregate = Duration::from_secs(30);
+    });
+    until("nothing waits", || stage.waits().1 == 0);
+    until("an aggregate", || stage.count(METRICS) == 1);
+    assert_eq!(stage.platform.seen_at(METRICS)[0].json()["samples"], 30);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::config::{Config, ConfigErrors, Key, Options, Origin, Sources, Value};
 use crate::detect::baseline::{self, Baseline, Series};
 use crate::incident::Report;
 use crate::ledger::{self, LedgerError, Sample, View};
-use crate::uplink::{PlatformValues, State};
+use crate::uplink::{Cadence, PlatformValues, State};
 use crate::words::{Duration, Thousands};
 
 /// Where the packaged service keeps its state.
@@ -124,6 +124,14 @@ impl Facts {
             Some(config) => config.is_local(),
             None => self.uplink.is_none(),
         }
+    }
+
+    /// Time between two heartbeats: as configured, as far as that can be read.
+    pub(super) fn heartbeat_seconds(&self) -> u64 {
+        let configured = self.config.as_ref().map(Config::heartbeat);
+        configured
+            .unwrap_or_else(|| Cadence::default().heartbeat)
+            .as_secs()
     }
 
     /// Whether the key may cross, or crosses, a network unencrypted.

@@ -95,8 +95,8 @@ struct Status {
 /// A second is on disk within two seconds of its end; one that is older than this is late on any disk.
 const LATE_SECONDS: u64 = 10;
 
-/// Three heartbeats: of one that is missing nobody needs to hear.
-const SILENT_SECONDS: u64 = 90;
+/// So many heartbeats make a silence: of one that is missing nobody needs to hear.
+const SILENT_HEARTBEATS: u64 = 3;
 
 /// How long what became of one message is news: as long as nobody who looks every few minutes can miss it.
 const NEWS_SECONDS: u64 = 600;
@@ -180,7 +180,8 @@ fn unheard(facts: &Facts) -> Option<String> {
         return Some(format!("{}; so for {lasts}", uplink.sentence));
     }
     let heard = uplink.heartbeat_at.unwrap_or(uplink.since);
-    facts.is_older(heard, SILENT_SECONDS).then(|| {
+    let silence = SILENT_HEARTBEATS * facts.heartbeat_seconds();
+    facts.is_older(heard, silence).then(|| {
         format!(
             "the platform has heard no heartbeat of this node for {} and takes it for down; the agent's log says why: \
              `journalctl -u ftagent`",

@@ -77,10 +77,10 @@ pub struct Settings {
     pub starting_seconds: u64,
     /// Seconds after which limits get their usual multiplier. Default 3,600: a whole hour was seen.
     pub warm_up_seconds: u64,
-    /// Multiplier until then. Default 6.
-    pub warm_up_multiplier: u64,
-    /// Multiplier from then on. Default 4, the published agent's.
-    pub multiplier: u64,
+    /// Multiplier until then, in permille. Default 6,000.
+    pub warm_up_multiplier_permille: u64,
+    /// Multiplier from then on, in permille. Default 4,000, the published agent's.
+    pub multiplier_permille: u64,
     /// What floors are multiplied by while starting. Default 2.
     pub starting_floor_factor: u64,
     /// Seconds after a hostile incident that are not learned, at most 3,600. Default 120: stragglers and retries.
@@ -104,8 +104,8 @@ impl Default for Settings {
             first_seconds: 10,
             starting_seconds: 300,
             warm_up_seconds: 3_600,
-            warm_up_multiplier: 6,
-            multiplier: 4,
+            warm_up_multiplier_permille: 6_000,
+            multiplier_permille: 4_000,
             starting_floor_factor: 2,
             after_hostile_seconds: 120,
             suspicion_seconds: 60,
@@ -249,13 +249,13 @@ impl Baseline {
         } else {
             self.phase()
         };
-        let (multiplier, floor_factor) = match phase {
+        let (multiplier_permille, floor_factor) = match phase {
             Phase::FirstSeconds | Phase::Starting => (
-                self.settings.warm_up_multiplier,
+                self.settings.warm_up_multiplier_permille,
                 self.settings.starting_floor_factor,
             ),
-            Phase::WarmingUp => (self.settings.warm_up_multiplier, 1),
-            Phase::Learned => (self.settings.multiplier, 1),
+            Phase::WarmingUp => (self.settings.warm_up_multiplier_permille, 1),
+            Phase::Learned => (self.settings.multiplier_permille, 1),
         };
         Reference {
             value: tracked.value.max(platform.unwrap_or_default()),
@@ -264,7 +264,7 @@ impl Baseline {
                 ..tracked.parts
             },
             phase,
-            multiplier,
+            multiplier_permille,
             floor_factor,
             held: tracked.held,
         }

@@ -60,8 +60,8 @@ pub struct Reference {
     pub parts: Parts,
     /// How far learning has come for this series.
     pub phase: Phase,
-    /// A learned limit is this many times the reference.
-    pub multiplier: u64,
+    /// A learned limit is this many times the reference, in permille.
+    pub multiplier_permille: u64,
     /// The floor of a learned limit counts this many times.
     pub floor_factor: u64,
     /// Whether it would be higher if a person accepted it.

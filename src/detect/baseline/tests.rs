@@ -80,13 +80,13 @@ fn assert_near(found: Option<u64>, expected: u64) {
 fn phases_follow_the_seconds_seen() {
     let mut host = Host::at(MONDAY + 17);
     let expected = [
-        (0, Phase::FirstSeconds, 6, 2),
-        (9, Phase::FirstSeconds, 6, 2),
-        (10, Phase::Starting, 6, 2),
-        (299, Phase::Starting, 6, 2),
-        (300, Phase::WarmingUp, 6, 1),
-        (3_599, Phase::WarmingUp, 6, 1),
-        (3_600, Phase::Learned, 4, 1),
+        (0, Phase::FirstSeconds, 6_000, 2),
+        (9, Phase::FirstSeconds, 6_000, 2),
+        (10, Phase::Starting, 6_000, 2),
+        (299, Phase::Starting, 6_000, 2),
+        (300, Phase::WarmingUp, 6_000, 1),
+        (3_599, Phase::WarmingUp, 6_000, 1),
+        (3_600, Phase::Learned, 4_000, 1),
     ];
     let mut seen = 0;
     for (seconds, phase, multiplier, floor_factor) in expected {
@@ -96,7 +96,7 @@ fn phases_follow_the_seconds_seen() {
         assert_eq!(
             (
                 reference.phase,
-                reference.multiplier,
+                reference.multiplier_permille,
                 reference.floor_factor
             ),
             (phase, multiplier, floor_factor)
@@ -301,8 +301,12 @@ fn the_platform_baseline_counts_at_once() {
     }));
     let reference = host.baseline.reference(Series::Pps);
     assert_eq!(
-        (reference.value, reference.phase, reference.multiplier),
-        (12_000, Phase::Learned, 4)
+        (
+            reference.value,
+            reference.phase,
+            reference.multiplier_permille
+        ),
+        (12_000, Phase::Learned, 4_000)
     );
     assert_eq!(
         (reference.floor_factor, reference.parts.platform),

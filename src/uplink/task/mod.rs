@@ -24,8 +24,9 @@ use super::{Contract, Settings, Vitals};
 use crate::clock::{self, Timestamp};
 use crate::ledger::{self, Ledger, Waiting};
 
-/// Seconds looked at in one go; more than are live at a time.
-const SECONDS_MAX: usize = 16;
+/// Seconds looked at in one go: twice as many as the longest report of traffic in the resource contract spans, and more
+/// than are live at a time in the seed's.
+const SECONDS_MAX: usize = 64;
 
 /// How long the ledger may take to say what an earlier run left, before the start goes on without.
 const RECALL_PATIENCE: Duration = Duration::from_secs(1);

@@ -122,10 +122,9 @@ impl Task {
         }
     }
 
-    /// Whether a second is new enough to be sent before others. What seems to be from the future is new: the clock stepped.
+    /// Whether a second is new enough to be sent before others.
     fn is_live(&self, sample: &Sample) -> bool {
-        let age = Duration::from_nanos(clock::now().nanos_since(sample.start));
-        sample.span_seconds <= 1 && age <= self.settings.cadence.live
+        is_newer(sample, self.settings.cadence.live)
     }
 
     pub(super) fn send_live(&mut self, newest: &[Sample], now: Instant) {
@@ -165,9 +164,12 @@ impl Task {
     }
 
     pub(super) fn send_aggregate(&mut self, newest: Vec<Sample>, now: Instant) {
+        // The oldest second of a report is as old as the report is long, and the report may be late as much again.
+        let cadence = &self.settings.cadence;
+        let limit = cadence.live.max(cadence.aggregate * 2);
         let live: Vec<Sample> = newest
             .into_iter()
-            .filter(|sample| self.is_live(sample))
+            .filter(|sample| is_newer(sample, limit))
             .collect();
         let Some(request) = wire::aggregate(&live) else {
             return;
@@ -181,4 +183,10 @@ impl Task {
             self.wanted.newest = true;
         }
     }
+}
+
+/// Whether it is one second, and began at most `limit` ago. What seems to be from the future is new: the clock stepped.
+fn is_newer(sample: &Sample, limit: Duration) -> bool {
+    let age = Duration::from_nanos(clock::now().nanos_since(sample.start));
+    sample.span_seconds <= 1 && age <= limit
 }
