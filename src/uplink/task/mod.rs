@@ -311,7 +311,8 @@ impl Task {
         if incidents == 0 && self.telling.is_empty() {
             self.standing.cleared(Lane::Incident, now, wall);
         }
-        if samples == 0 && self.sending.is_empty() {
+        // In the resource contract no second waits for another try, so that none waits says nothing.
+        if self.spoken == Spoken::Seed && samples == 0 && self.sending.is_empty() {
             self.standing.cleared(Lane::Live, now, wall);
         }
         if self.commands.next().is_none() {
