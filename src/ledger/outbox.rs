@@ -22,6 +22,10 @@ const WAITING_MAX: u64 = 4_096;
 /// Incidents that are over and told, kept to be looked at: two days at that rate, a year of an ordinary one. 4 MB.
 const HISTORY_MAX: u64 = 1_000;
 
+/// Incidents that are over and handed to the next start: what ended half an hour ago still names a campaign, and at the
+/// rate of [`WAITING_MAX`] that is twenty-one.
+const OVER_MAX: usize = 24;
+
 /// The part of a small database that these may take, at two pages each.
 const HISTORY_PART: u64 = 4;
 const HISTORY_PAGES: u64 = 2;
@@ -320,6 +324,16 @@ pub(super) fn open(db: &Connection) -> rusqlite::Result<Option<String>> {
     db.prepare_cached(sql)?
         .query_row([], |row| row.get(0))
         .optional()
+}
+
+/// The reports of the incidents that are over, as they are stored: the newest, of these the oldest first.
+pub(super) fn over(db: &Connection) -> rusqlite::Result<Vec<String>> {
+    let sql = "SELECT report FROM (
+            SELECT id, report FROM incident WHERE NOT is_open ORDER BY id DESC LIMIT ?1
+        ) ORDER BY id";
+    db.prepare_cached(sql)?
+        .query_map([OVER_MAX], |row| row.get(0))?
+        .collect()
 }
 
 /// The highest name of a step.
