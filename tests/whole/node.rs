@@ -3,16 +3,19 @@
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 use ftagent::demo::platform::{
     Call, Endpoint, NodeConfig, Oddity, Platform, Received, Serves, Settings,
 };
 
-use crate::common::agent::Agent;
+use serde_json::Value;
+
+use crate::common::agent::{Agent, PROGRAM};
 use crate::common::generate::{Frames, trafgen};
 use crate::common::netns::{HOST_LINK, Lab, Offload};
-use crate::common::process::{Running, Scratch};
+use crate::common::process::{Running, Scratch, succeed};
 
 /// The key of every node here. No output of the agent may ever show a part of it.
 pub(crate) const KEY: &str = "ft_live_marker5c0ffee5c0ffee5c0ffee0badc0de77";
@@ -31,7 +34,17 @@ pub(crate) struct Node {
 impl Node {
     /// A node whose platform speaks `serves` and sets a limit; none where there can be no lab.
     pub(crate) fn new(serves: Serves, contract: &str) -> Option<Self> {
+        Self::with(serves, contract, "")
+    }
+
+    /// The same with `more` in its configuration.
+    pub(crate) fn with(serves: Serves, contract: &str, more: &str) -> Option<Self> {
         let lab = Lab::new(Offload::Off, &["trafgen"])?;
+        Some(Self::in_lab(lab, serves, contract, more))
+    }
+
+    /// The same in a lab that is there already.
+    pub(crate) fn in_lab(lab: Lab, serves: Serves, contract: &str, more: &str) -> Self {
         let settings = Settings {
             serves,
             key: KEY.to_owned(),
@@ -44,17 +57,17 @@ impl Node {
             "ftagent.toml",
             &format!(
                 "[api]\nkey = \"{KEY}\"\nnode_uuid = \"{node_uuid}\"\nbase = \"{}\"\ncontract = \"{contract}\"\n\
-                 [log]\nlevel = \"debug\"\n",
+                 [log]\nlevel = \"debug\"\n{more}",
                 platform.base()
             ),
         );
         std::fs::set_permissions(&config, Permissions::from_mode(0o600)).expect("the file is ours");
-        Some(Self {
+        Self {
             lab,
             platform,
             state: Scratch::new(),
             config,
-        })
+        }
     }
 
     /// Starts the agent.
@@ -67,12 +80,29 @@ impl Node {
 
     /// Waits until the agent has taken over the platform's limit: the platform was asked, and a window has passed.
     pub(crate) fn wait_for_limit(&self) {
+        self.wait_for_limit_since(0);
+    }
+
+    /// The same of an agent that was started when the platform had received so many requests.
+    pub(crate) fn wait_for_limit_since(&self, number: u64) {
         self.wait("a look at the configuration", |received| {
-            received
-                .iter()
-                .any(|each| each.endpoint == Endpoint::Config && each.taken)
+            received.iter().any(|each| {
+                each.number >= number && each.endpoint == Endpoint::Config && each.taken
+            })
         });
         std::thread::sleep(Duration::from_millis(300));
+    }
+
+    /// What `ftagent status --json` says of it.
+    pub(crate) fn status(&self) -> Value {
+        let mut command = Command::new(PROGRAM);
+        command.arg("status").arg("--config").arg(&self.config);
+        command
+            .arg("--state-dir")
+            .arg(self.state.path())
+            .arg("--json");
+        let said = succeed(&mut command, Duration::from_secs(10));
+        serde_json::from_str(&said).expect("status tells JSON")
     }
 
     /// A SYN flood of so many packets, which takes three to five seconds for 20,000.

@@ -198,6 +198,8 @@ impl Live {
         });
 
         let pulse = Arc::new(Pulse::new());
+        // What was learned before is known before the first second is over: nobody is to be told that it is not.
+        pulse.note(&Outcome::default(), engine.open_incident(), engine.vitals());
         let place = Arc::new(ArcSwap::from_pointee(Place::read(&links)?));
         let (news, said) = News::new();
         let stop = Arc::new(AtomicBool::new(false));
