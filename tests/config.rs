@@ -24,6 +24,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use common::agent::PROGRAM;
+use common::needs::shared;
 use common::process::{Finished, Scratch, finish};
 use ftagent::config::{Config, Environment, Key, Options, Origin, Sources, Takes, Value};
 use ftagent::demo::platform::{
@@ -1108,15 +1109,10 @@ fn our_file_counts_before_theirs_and_more_files_count_over_both() {
 
 #[test]
 fn the_shared_files_of_the_published_agent_are_read() {
-    let shared = std::env::var_os("FTAGENT_SHARED").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"),
-        PathBuf::from,
-    );
-    let fixtures = shared.join("contract/fixtures");
-    let Ok(entries) = fs::read_dir(&fixtures) else {
-        println!("skipped: no {}", fixtures.display());
+    let Some(fixtures) = shared("contract/fixtures") else {
         return;
     };
+    let entries = fs::read_dir(&fixtures).expect("it can be listed");
     let mut read = 0;
     for entry in entries {
         let path = entry.unwrap().path();

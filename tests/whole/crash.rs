@@ -10,18 +10,16 @@ use std::time::Duration;
 
 use ftagent::demo::platform::{Call, Endpoint, Fault, Oddity, Received, Serves};
 use ftagent::incident::Report;
-use rusqlite::Connection;
 use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::common::agent::Agent;
 use crate::common::event::Event;
 use crate::common::kept::{Dice, LEARNED_PPS, learned, leave};
-use crate::common::process::{Running, Scratch, until};
-use crate::node::Node;
+use crate::common::process::{Running, until};
+use crate::node::{Node, QUICK, rows, stored};
 
-/// Everything a round waits for takes two seconds instead of ten: so a round takes ten, and 204 of them half an hour.
-const QUICK: &str = "[detection]\nhold_seconds = 2\nlongest_hold_seconds = 2\nupdate_seconds = 1\n";
+/// As long as [`QUICK`] holds.
 const HOLD: Duration = Duration::from_secs(2);
 
 /// The longest from the beginning of the flood to the kill: it is recognised within the first second, and reported each
@@ -123,20 +121,8 @@ struct StoodIncident {
 }
 
 impl Stood {
-    /// Looks at a copy: the original stays as it was left, its log included.
     fn of(node: &Node) -> Self {
-        let copy = Scratch::new();
-        for name in ["ftagent.db", "ftagent.db-wal"] {
-            let from = node.state.path().join(name);
-            if from.exists() {
-                std::fs::copy(from, copy.path().join(name)).expect("it can be copied");
-            }
-        }
-        let db = Connection::open(copy.path().join("ftagent.db")).expect("there is a database");
-        let check: String = db
-            .query_row("PRAGMA integrity_check", [], |row| row.get(0))
-            .expect("it can be checked");
-        assert_eq!(check, "ok");
+        let db = stored(node.state.path());
         let mut incidents: Vec<StoodIncident> = rows(
             &db,
             "SELECT name, is_open, report FROM incident ORDER BY id",
@@ -202,16 +188,6 @@ enum Stage {
     Acknowledged,
     /// It was over.
     Over,
-}
-
-fn rows<T>(
-    db: &Connection,
-    sql: &str,
-    read: impl FnMut(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
-) -> Vec<T> {
-    let mut statement = db.prepare(sql).expect("a table of ours");
-    let rows = statement.query_map([], read).expect("it can be read");
-    rows.collect::<Result<_, _>>().expect("rows of ours")
 }
 
 fn number(value: &Value) -> u64 {

@@ -2,7 +2,7 @@
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use ftagent::demo::platform::{
     Call, Endpoint, NodeConfig, Oddity, Platform, Received, Serves, Settings,
 };
 
+use rusqlite::Connection;
 use serde_json::Value;
 
 use crate::common::agent::{Agent, PROGRAM};
@@ -22,6 +23,11 @@ pub(crate) const KEY: &str = "ft_live_marker5c0ffee5c0ffee5c0ffee0badc0de77";
 
 /// The platform's limit: floods here have four to eight times as many packets a second.
 pub(crate) const LIMIT_PPS: u64 = 1_000;
+
+/// Settings with which an attack is over after two seconds instead of ten, however often it has come back. A round of
+/// the tests that kill the agent takes six seconds then.
+pub(crate) const QUICK: &str =
+    "[detection]\nhold_seconds = 2\nlongest_hold_seconds = 2\nupdate_seconds = 1\n";
 
 /// Everything a test needs: a link, a platform on the host's side of it, a state directory, a configuration.
 pub(crate) struct Node {
@@ -72,10 +78,15 @@ impl Node {
 
     /// Starts the agent.
     pub(crate) fn start(&self, options: &[&str]) -> Agent {
+        self.start_as(self.lab.host(PROGRAM), self.state.path(), options)
+    }
+
+    /// Starts the agent as `command` does, with another state directory.
+    pub(crate) fn start_as(&self, command: Command, state: &Path, options: &[&str]) -> Agent {
         let config = self.config.to_string_lossy();
         let mut all = vec!["--config", &config];
         all.extend_from_slice(options);
-        Agent::start_online(&self.lab, &[HOST_LINK], self.state.path(), &all)
+        Agent::start_as(command, &[HOST_LINK], state, &all)
     }
 
     /// Waits until the agent has taken over the platform's limit: the platform was asked, and a window has passed.
@@ -95,12 +106,13 @@ impl Node {
 
     /// What `ftagent status --json` says of it.
     pub(crate) fn status(&self) -> Value {
-        let mut command = Command::new(PROGRAM);
+        self.status_as(Command::new(PROGRAM), self.state.path())
+    }
+
+    /// The same as `command` asks for it, of another state directory.
+    pub(crate) fn status_as(&self, mut command: Command, state: &Path) -> Value {
         command.arg("status").arg("--config").arg(&self.config);
-        command
-            .arg("--state-dir")
-            .arg(self.state.path())
-            .arg("--json");
+        command.arg("--state-dir").arg(state).arg("--json");
         let said = succeed(&mut command, Duration::from_secs(10));
         serde_json::from_str(&said).expect("status tells JSON")
     }
@@ -145,6 +157,35 @@ impl Node {
         });
         all
     }
+}
+
+/// The database in a state directory as it stands, log included: a copy, so that nothing changes it.
+pub(crate) fn stored(state: &Path) -> Connection {
+    let copy = Scratch::new();
+    for name in ["ftagent.db", "ftagent.db-wal"] {
+        let from = state.join(name);
+        if from.exists() {
+            std::fs::copy(from, copy.path().join(name)).expect("it can be copied");
+        }
+    }
+    // The files stay open when their directory goes.
+    let db = Connection::open(copy.path().join("ftagent.db")).expect("there is a database");
+    let check: String = db
+        .query_row("PRAGMA integrity_check", [], |row| row.get(0))
+        .expect("it can be checked");
+    assert_eq!(check, "ok");
+    db
+}
+
+/// What `sql` finds in it.
+pub(crate) fn rows<T>(
+    db: &Connection,
+    sql: &str,
+    read: impl FnMut(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
+) -> Vec<T> {
+    let mut statement = db.prepare(sql).expect("a table of ours");
+    let rows = statement.query_map([], read).expect("it can be read");
+    rows.collect::<Result<_, _>>().expect("rows of ours")
 }
 
 /// No request broke the contract or was odd after what came before.
