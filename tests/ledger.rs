@@ -129,6 +129,7 @@ mod model {
         pub(super) name: usize,
         pub(super) id: Option<i64>,
         pub(super) steps: Vec<Waits>,
+        is_open: bool,
     }
 
     /// A step that was sent: of which incident, which step, in which state.
@@ -170,13 +171,16 @@ mod model {
                     name,
                     id: None,
                     steps,
+                    is_open: step != Step::Resolve,
                 });
                 return;
             };
-            let step = if step == Step::Resolve {
-                step
-            } else {
-                Step::Update
+            let comes_back = !known.is_open && known.steps.is_empty();
+            known.is_open = step != Step::Resolve;
+            let step = match step {
+                Step::Resolve => Step::Resolve,
+                Step::Open | Step::Update if comes_back => Step::Open,
+                Step::Open | Step::Update => Step::Update,
             };
             let kinds: Vec<Step> = known.steps.iter().map(|waits| waits.step).collect();
             match (kinds.as_slice(), step) {
@@ -229,7 +233,13 @@ mod model {
             }
             let is_same = known.steps[place].state == sent.state;
             match answer {
-                Answer::Delivered(_) | Answer::Refused if is_same => {
+                Answer::Delivered(_) if is_same => {
+                    let gone = known.steps.remove(place);
+                    if let ([next], Step::Resolve) = (&mut known.steps[..], gone.step) {
+                        next.step = Step::Open;
+                    }
+                }
+                Answer::Refused if is_same => {
                     known.steps.remove(place);
                 }
                 Answer::Delivered(_) => {}
