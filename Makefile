@@ -12,7 +12,7 @@ target_dir := $(or $(CARGO_TARGET_DIR),target)
 # Capturing needs privileges. Without sudo the agent starts all the same and says which one it lacks.
 sudo := $(shell test "$$(id -u)" -eq 0 || command -v sudo)
 
-.PHONY: demo run test bench bench-replay record setup fmt lint doc ci help
+.PHONY: demo run test test-long bench bench-replay record setup fmt lint doc ci help
 
 demo: ## build and show in a minute what the agent does: no root, no account, no network (ARGS=)
 	scripts/setup.sh build
@@ -28,6 +28,10 @@ test: ## build and run every test
 	scripts/setup.sh build test
 	$(CARGO) test --locked --all-targets
 	$(CARGO) test --locked --doc
+
+test-long: ## kill the agent more than 200 times, and the ledger 200 times: half an hour
+	scripts/setup.sh build test
+	FTAGENT_LONG=1 $(CARGO) test --locked --test crash_ledger --test whole killed_at -- --nocapture
 
 bench: ## measure the engine and print one table
 	scripts/setup.sh build
@@ -63,4 +67,4 @@ ci: ## everything that must hold before a change is merged
 	.ci/run
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.* ## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.* ## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14

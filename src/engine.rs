@@ -6,7 +6,7 @@
 use crate::capture::counter::NicReading;
 use crate::clock::Timestamp;
 use crate::count::{Distinct, SecondMeter, TrafficSecond, Window};
-use crate::detect::baseline::{Baseline, Judgement, Phase, SecondValues};
+use crate::detect::baseline::{Baseline, Judgement, Phase, SecondValues, Series};
 use crate::detect::limits::{Limits, LocalLimits, PlatformLimits};
 use crate::detect::{self, Detector, Judged, Normal, Verdict};
 use crate::incident::{self, Event, Incident, Lifecycle, Report};
@@ -51,6 +51,9 @@ pub struct Vitals {
     pub baseline_seconds: u64,
     /// What is normal here, in packets and bits a second, as far as it is known; and what the platform says.
     pub normal: Normal,
+    /// The 99th percentile of packets a second that is usual at this hour of the day, as of the last minute; `None` while
+    /// the hour was seen on too few days.
+    pub usual_hour_p99_pps: Option<u64>,
     /// The limits in force and where they come from, in packets and bits a second.
     pub limits: Limits,
     /// Whether an incident is open, or one from before a restart is looked out for.
@@ -210,6 +213,7 @@ impl Engine {
             warming_up: phase == Phase::WarmingUp,
             baseline_seconds: baseline.seconds_seen(),
             normal: self.detector.normal(),
+            usual_hour_p99_pps: baseline.reference(Series::Pps).parts.same_hour,
             limits: *self.detector.limits(),
             incident_open: self.lifecycle.open().is_some(),
             sources: self.sources,

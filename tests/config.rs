@@ -24,6 +24,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use common::agent::PROGRAM;
+use common::needs::shared;
 use common::process::{Finished, Scratch, finish};
 use ftagent::config::{Config, Environment, Key, Options, Origin, Sources, Takes, Value};
 use ftagent::demo::platform::{
@@ -1208,15 +1209,9 @@ fn becomes(name: &str, value: &Json) -> Becomes {
 
 #[test]
 fn every_member_of_the_shared_files_of_the_published_agent_becomes_what_it_means_here() {
-    let shared = std::env::var_os("FTAGENT_SHARED").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"),
-        PathBuf::from,
-    );
-    let fixtures = shared.join("contract/fixtures");
-    if !fixtures.is_dir() {
-        println!("skipped: no {}", fixtures.display());
+    let Some(fixtures) = shared("contract/fixtures") else {
         return;
-    }
+    };
     let mut members = 0;
     for name in ["minimal", "legacy", "container", "full"] {
         let text = fs::read_to_string(fixtures.join(format!("config-file-{name}.json")));

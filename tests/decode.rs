@@ -8,6 +8,9 @@
     reason = "helpers of a test fail by panicking"
 )]
 
+#[path = "common/needs.rs"]
+mod needs;
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
@@ -2112,12 +2115,8 @@ proptest! {
 
 /// The development captures, where they are at hand.
 fn shared_captures(folder: &str) -> Option<Vec<PathBuf>> {
-    let shared = std::env::var_os("FTAGENT_SHARED").map_or_else(
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared"),
-        PathBuf::from,
-    );
     let mut found = Vec::new();
-    let mut folders = vec![shared.join("corpus").join(folder)];
+    let mut folders = vec![needs::shared("corpus")?.join(folder)];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).ok()? {
             let path = entry.unwrap().path();

@@ -12,9 +12,12 @@
     reason = "a test that compares says what it compared"
 )]
 
+#[path = "common/needs.rs"]
+mod needs;
+
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use ftagent::capture::replay::CaptureReader;
@@ -68,13 +71,6 @@ struct Outcome {
     /// Frames or parts of frames that were told as undecodable.
     undecodable: u64,
     error: Option<CaptureError>,
-}
-
-fn shared() -> PathBuf {
-    std::env::var_os("FTAGENT_SHARED").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"),
-        PathBuf::from,
-    )
 }
 
 /// Reads `path` to its end, every frame through the classifier.
@@ -138,14 +134,11 @@ fn published_counts(manifest: &str) -> BTreeMap<String, u64> {
 
 #[test]
 fn every_malformed_capture_is_read_to_its_end() {
-    let corpus = shared().join("corpus");
-    let Ok(manifest) = fs::read_to_string(corpus.join("manifest.tsv")) else {
-        println!(
-            "skipped: no captures at {} (set FTAGENT_SHARED)",
-            corpus.display()
-        );
+    let Some(corpus) = needs::shared("corpus") else {
         return;
     };
+    let manifest = fs::read_to_string(corpus.join("manifest.tsv"));
+    let manifest = manifest.expect("the collection has a manifest");
     let mut published = published_counts(&manifest);
     published.retain(|file, _| file.starts_with("malformed/"));
     assert!(

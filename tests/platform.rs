@@ -9,10 +9,12 @@
     reason = "a test that cannot go on says so by panicking, and one that is skipped says so"
 )]
 
+#[path = "common/needs.rs"]
+mod needs;
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::panic;
-use std::path::{Path, PathBuf};
 use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -575,18 +577,10 @@ fn every_required_field_of_every_call_is_missed() {
 
 /// The published examples of requests, where they are at hand: name, contract, path, body.
 fn examples() -> Vec<(String, String, String, Value)> {
-    let shared = std::env::var_os("FTAGENT_SHARED").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"),
-        PathBuf::from,
-    );
-    let folder = shared.join("contract/fixtures");
-    let Ok(index) = std::fs::read(folder.join("index.json")) else {
-        println!(
-            "skipped: there are no examples in {} (FTAGENT_SHARED names another place)",
-            folder.display()
-        );
+    let Some(folder) = needs::shared("contract/fixtures") else {
         return Vec::new();
     };
+    let index = std::fs::read(folder.join("index.json")).expect("the examples have an index");
     let index: Value = serde_json::from_slice(&index).unwrap();
     let files = index.get("files").and_then(Value::as_array).unwrap();
     let requests = files

@@ -302,6 +302,25 @@ fn a_resolved_incident_comes_back_across_a_restart_as_it_would_without() {
 }
 
 #[test]
+fn incidents_that_are_over_name_campaigns_across_a_restart() {
+    let scene = || {
+        flooded(syn(), 2_000..5_000)
+            .flood(udp(), 5_000, 200_000..203_000)
+            .flood(syn(), 5_000, 500_000..503_000)
+    };
+    for scene in [scene(), scene().crash(400_000, 1_000)] {
+        let play = scene.play(600_000);
+        let opened = play.of("opened");
+        let numbers: Vec<_> = opened
+            .iter()
+            .map(|of| (of.id.sequence, of.campaign))
+            .collect();
+        assert_eq!(numbers, [(0, 0), (1, 1), (2, 0)], "{}", play.log());
+        assert!(play.is_complete(), "{}", play.log());
+    }
+}
+
+#[test]
 fn the_hold_of_a_pulsed_attack_outlives_the_agent() {
     let mut scene = Scene::new().limit_pps(1_000);
     for pulse in 0..5 {

@@ -99,6 +99,7 @@ impl Service {
             engine: config.engine(seed),
             earlier: Earlier {
                 baseline: found.baseline,
+                over: found.over,
                 open: found.open,
                 // What a platform said once is not in force for somebody who works without one.
                 platform: known

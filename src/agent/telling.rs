@@ -53,7 +53,7 @@ pub(super) fn sample(second: &TrafficSecond, connections: u32, vitals: &engine::
     }
 }
 
-/// What the agent says about itself to the platform; `engine` is what the engine knows, once a second is over.
+/// What the agent says about itself to the platform; `engine` is what the engine knows.
 pub(super) fn vitals(
     engine: Option<&engine::Vitals>,
     interfaces: Vec<InterfaceVitals>,
@@ -73,6 +73,7 @@ pub(super) fn vitals(
         baseline_seconds: engine.baseline_seconds,
         baseline_mean_pps: engine.normal.mean_pps.unwrap_or(0),
         baseline_p99_pps: engine.normal.p99_pps.unwrap_or(0),
+        baseline_hour_p99_pps: engine.usual_hour_p99_pps,
         warming_up: engine.warming_up,
         sources: engine.sources.count,
         source_overflow: !engine.sources.exact,
@@ -102,5 +103,59 @@ pub(super) const fn platform_limits(values: &PlatformValues) -> PlatformLimits {
         pps_threshold: values.pps_threshold,
         mean_pps: values.mean_pps,
         p99_pps: values.p99_pps,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detect::baseline::{
+        Baseline, Judgement, LearningCaps, SecondValues, Series, Settings,
+    };
+    use crate::engine::Engine;
+
+    const DAY: u64 = 86_400;
+    /// 12:00 UTC of some day.
+    const NOON: u64 = 20_000 * DAY + DAY / 2;
+
+    /// An engine that has watched the same hour on so many days, with 700 packets a second, and two minutes of it today,
+    /// with 650.
+    fn engine(days: u64) -> Engine {
+        let mut baseline = Baseline::new(Settings::default());
+        let mut watch = |seconds: std::ops::Range<u64>, pps| {
+            let mut values = SecondValues::new();
+            values.set(Series::Pps, pps);
+            for second in seconds {
+                baseline.second(second, &values, Judgement::Quiet, &LearningCaps::default());
+            }
+        };
+        for day in 0..days {
+            let from = NOON + day * DAY;
+            watch(from..from + 3_600, 700);
+        }
+        let today = NOON + days * DAY;
+        watch(today..today + 120, 650);
+        Engine::new(engine::Settings::default(), Some(baseline))
+    }
+
+    #[test]
+    fn the_hour_of_the_day_is_told_once_it_was_seen_on_three_days() {
+        for (days, expected) in [(2, None), (3, Some(700))] {
+            let told = vitals(Some(&engine(days).vitals()), Vec::new(), 9);
+            assert_eq!(told.baseline_hour_p99_pps, expected);
+            assert_eq!(told.baseline_seconds, days * 3_600 + 120);
+            assert_eq!((told.baseline_ready, told.warming_up), (true, false));
+            assert_eq!(told.uptime_seconds, 9);
+        }
+    }
+
+    #[test]
+    fn before_the_engine_was_asked_nothing_is_claimed() {
+        let told = vitals(None, Vec::new(), 9);
+        let nothing = uplink::Vitals {
+            uptime_seconds: 9,
+            ..uplink::Vitals::default()
+        };
+        assert_eq!(told, nothing);
     }
 }

@@ -132,6 +132,9 @@ pub struct Found {
     pub baseline: Option<BaselineState>,
     /// The incident that was open when the agent ended, as last reported.
     pub open: Option<Report>,
+    /// The newest incidents that had ended before, oldest first: what comes back soon is the last of them, and what they
+    /// were names campaigns.
+    pub over: Vec<Report>,
     /// What the operator should know.
     pub notices: Vec<String>,
     /// What was last stored under [`PLATFORM`](super::PLATFORM).

@@ -38,6 +38,9 @@ const FILE_MODE: u32 = 0o600;
 /// With less room than this a disk is full: SQLite needs 32 KiB for the index of its log before it writes anything.
 const FULL_BYTES: u64 = 64 << 10;
 
+/// What to say then.
+pub(super) const FULL: &str = "the disk is full; make room on it";
+
 /// How often, and how long in between, the lock is asked for: whoever only looks whether an agent runs holds it for
 /// an instant, and an agent that was just killed for a little longer.
 const LOCK_ATTEMPTS: u32 = 10;
@@ -133,18 +136,11 @@ impl Place {
 
     /// What to say of a failure: what the file system says of itself explains more than the call that hit upon it.
     pub(super) fn cure(&self, failure: String) -> String {
-        let Ok(disk) = statvfs(&self.path) else {
-            return format!("{failure}; is the directory still there?");
-        };
-        if disk.f_flag.contains(StatVfsMountFlags::RDONLY) {
-            return "the file system is read-only; make it writable again (one that failed is made \
-                    read-only by the kernel, see its log)"
-                .to_owned();
+        match unwritable(&self.path) {
+            Ok(Some(reason)) => reason.to_owned(),
+            Ok(None) => failure,
+            Err(_) => format!("{failure}; is the directory still there?"),
         }
-        if disk.f_bavail.saturating_mul(disk.f_frsize) < FULL_BYTES {
-            return "the disk is full; make room on it".to_owned();
-        }
-        failure
     }
 
     /// Which file the database is now; `None` when it is gone.
@@ -216,7 +212,23 @@ impl Place {
     }
 }
 
-/// Whether an agent works in the directory at `path` now.
+/// Why nobody can write in the directory at `path` and what to do about it, as far as its file system says.
+pub(super) fn unwritable(path: &Path) -> Result<Option<&'static str>, Errno> {
+    let disk = statvfs(path)?;
+    // Some file systems do not say how large they are.
+    let is_known = disk.f_blocks > 0;
+    let is_full = is_known && disk.f_bavail.saturating_mul(disk.f_frsize) < FULL_BYTES;
+    Ok(if disk.f_flag.contains(StatVfsMountFlags::RDONLY) {
+        Some(
+            "the file system is read-only; make it writable again (one that failed is made read-only by the kernel, \
+             see its log)",
+        )
+    } else {
+        is_full.then_some(FULL)
+    })
+}
+
+/// Whether an agent works in the directory at `path` now. One whose disk fails works in memory, and lets go of it.
 pub(super) fn is_in_use(path: &Path) -> bool {
     let Ok(directory) = File::open(path) else {
         return false;

@@ -15,6 +15,7 @@ use super::outbox;
 use super::store::{Store, signed, trouble};
 use super::{Found, LedgerError, PLATFORM, Settings, Storage, Waiting};
 use crate::clock;
+use crate::incident::Report;
 use crate::words::Duration;
 
 /// Bytes of a database in memory: what the agent may still grow by in the worst of its times. Beside incidents it holds
@@ -447,6 +448,14 @@ fn stored(db: &Connection, path: &Path, found: &mut Found) -> rusqlite::Result<(
             Err(reason) => unusable("baseline", reason),
         }
     }
+    for report in outbox::over(db)? {
+        match serde_json::from_str::<Report>(&report) {
+            // One whose end nobody recorded is none that could come back.
+            Ok(report) if report.ended_at.is_none() => {}
+            Ok(report) => found.over.push(report),
+            Err(error) => unusable("incident that is over", error.to_string()),
+        }
+    }
     if let Some(report) = outbox::open(db)? {
         match serde_json::from_str(&report) {
             Ok(report) => found.open = Some(report),
@@ -570,6 +579,46 @@ mod tests {
         assert_eq!(keeper.samples(), [sample(1_000, 1_000)]);
         let all = keeper.deliver_all();
         assert_eq!(all, told(&[("a", Step::Open, 0), ("a", Step::Update, 5)]));
+    }
+
+    #[test]
+    fn incidents_that_are_over_are_found_the_newest_of_them_in_order() {
+        let scratch = Scratch::new();
+        let (mut keeper, _) = opened(&scratch);
+        let end = |keeper: &mut Keeper, id: &str| {
+            let mut ended = report(id, 1);
+            ended.ended_at = Some(ended.opened_at);
+            keeper.event(id, Step::Open, 0);
+            keeper
+                .run(true, |desk| desk.event(Step::Resolve, &ended))
+                .unwrap();
+        };
+        for number in 0..30 {
+            end(&mut keeper, &number.to_string());
+        }
+        // Never ended, and not open either once another one is; and one that cannot be read.
+        keeper.event("forgotten", Step::Open, 0);
+        end(&mut keeper, "damaged");
+        end(&mut keeper, "last");
+        keeper.event("open", Step::Open, 0);
+        let damage = "UPDATE incident SET report = '{}' WHERE name = 'damaged'";
+        keeper
+            .run(false, |desk| desk.db.execute_batch(damage))
+            .unwrap();
+        keeper.close();
+        let (_, found) = opened(&scratch);
+        assert_eq!(found.open.unwrap().id, "open");
+        let over: Vec<&str> = found.over.iter().map(|report| report.id.as_str()).collect();
+        let mut expected: Vec<String> = (9..30).map(|number: u32| number.to_string()).collect();
+        expected.push("last".to_owned());
+        assert_eq!(over, expected);
+        let [said] = &found.notices[..] else {
+            panic!("{:?}", found.notices)
+        };
+        assert!(
+            said.contains("the stored incident that is over cannot be used: missing field"),
+            "{said}"
+        );
     }
 
     #[test]

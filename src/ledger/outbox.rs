@@ -2,7 +2,9 @@
 //!
 //! Of an incident at most three steps wait, in the order in which they happened: its opening, which stays; a resolution,
 //! which stays while the incident has not been resolved anew; and what came last. Updates that wait are one, the newest;
-//! a resolution takes the place of the update before it. Called on the ledger's thread, inside a transaction.
+//! a resolution takes the place of the update before it. What comes back after its end was told is opened again: the
+//! resource contract cannot reopen, and in the seed contract opening and updating are one call. Called on the ledger's
+//! thread, inside a transaction.
 
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row};
@@ -21,6 +23,10 @@ const WAITING_MAX: u64 = 4_096;
 
 /// Incidents that are over and told, kept to be looked at: two days at that rate, a year of an ordinary one. 4 MB.
 const HISTORY_MAX: u64 = 1_000;
+
+/// Incidents that are over and handed to the next start: what ended half an hour ago still names a campaign, and at the
+/// rate of [`WAITING_MAX`] that is twenty-one.
+const OVER_MAX: usize = 24;
 
 /// The part of a small database that these may take, at two pages each.
 const HISTORY_PART: u64 = 4;
@@ -54,40 +60,60 @@ pub(super) fn record(
     next: &mut i64,
 ) -> rusqlite::Result<bool> {
     let known = db
-        .prepare_cached("SELECT id, is_announced FROM incident WHERE name = ?1")?
-        .query_row([entry.incident], |row| Ok((row.get(0)?, row.get(1)?)))
+        .prepare_cached("SELECT id, is_announced, is_open FROM incident WHERE name = ?1")?
+        .query_row([entry.incident], |row| {
+            Ok(Known {
+                id: row.get(0)?,
+                is_announced: row.get(1)?,
+                is_open: row.get(2)?,
+            })
+        })
         .optional()?;
-    let (incident, announced) = match known {
+    let known = match known {
         Some(known) => known,
-        None => (begin(db, entry)?, false),
+        None => begin(db, entry)?,
     };
-    let last = waiting_steps(db, incident)?;
-    let wanted = tell || announced;
+    let last = waiting_steps(db, known.id)?;
+    let wanted = tell || known.is_announced;
     let room = !last.is_empty() || waiting(db)? < WAITING_MAX;
     if wanted && room {
-        queue(db, incident, entry, announced, &last, next)?;
+        queue(db, known, entry, &last, next)?;
     }
     db.prepare_cached("UPDATE incident SET report = ?2, is_open = ?3 WHERE id = ?1")?
-        .execute((incident, entry.report, entry.step != Step::Resolve))?;
+        .execute((known.id, entry.report, entry.step != Step::Resolve))?;
     Ok(room || !wanted)
 }
 
-fn begin(db: &Connection, entry: &Entry<'_>) -> rusqlite::Result<i64> {
+/// An incident as it was before an entry.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    id: i64,
+    is_announced: bool,
+    is_open: bool,
+}
+
+fn begin(db: &Connection, entry: &Entry<'_>) -> rusqlite::Result<Known> {
     let sql = "INSERT INTO incident (name, is_open, is_announced, report) VALUES (?1, 1, 0, ?2)";
-    db.prepare_cached(sql)?
-        .insert((entry.incident, entry.report))
+    let id = db
+        .prepare_cached(sql)?
+        .insert((entry.incident, entry.report))?;
+    Ok(Known {
+        id,
+        is_announced: false,
+        is_open: true,
+    })
 }
 
 /// Puts a step behind those that wait, or into the place of the last. The incident still has its report of before.
 fn queue(
     db: &Connection,
-    incident: i64,
+    known: Known,
     entry: &Entry<'_>,
-    announced: bool,
     waiting: &[(i64, Step)],
     next: &mut i64,
 ) -> rusqlite::Result<()> {
-    if !announced {
+    let incident = known.id;
+    if !known.is_announced {
         // Whatever came first: nobody can be told more about what he has not heard of.
         append(db, incident, Step::Open, entry.at, next)?;
         db.prepare_cached("UPDATE incident SET is_announced = 1 WHERE id = ?1")?
@@ -100,9 +126,11 @@ fn queue(
         return Ok(());
     }
     let step = match entry.step {
+        Step::Resolve => Step::Resolve,
+        // It comes back, and its end is told.
+        Step::Open | Step::Update if waiting.is_empty() && !known.is_open => Step::Open,
         // It was announced already.
         Step::Open | Step::Update => Step::Update,
-        Step::Resolve => Step::Resolve,
     };
     match (waiting, step) {
         ([.., (resolve, Step::Resolve), (update, Step::Update)], Step::Resolve) => {
@@ -246,11 +274,13 @@ pub(super) fn settle(
     settled: &Settled,
     now: Timestamp,
 ) -> rusqlite::Result<bool> {
-    let found: Option<(i64, i64)> = db
-        .prepare_cached("SELECT incident, revision FROM step WHERE id = ?1")?
-        .query_row([ticket.step], |row| Ok((row.get(0)?, row.get(1)?)))
+    let found: Option<(i64, i64, Step)> = db
+        .prepare_cached("SELECT incident, revision, kind FROM step WHERE id = ?1")?
+        .query_row([ticket.step], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })
         .optional()?;
-    let Some((incident, revision)) = found else {
+    let Some((incident, revision, step)) = found else {
         return Ok(false);
     };
     // What was handed out is what waits now.
@@ -262,6 +292,9 @@ pub(super) fn settle(
                 db.prepare_cached("DELETE FROM step WHERE id = ?1")?
                     .execute([ticket.step])?;
             }
+            if is_current && step == Step::Resolve {
+                open_again(db, incident)?;
+            }
         }
         Settled::Refused(reason) if is_current => refuse(db, ticket.step, reason, now)?,
         Settled::Refused(_) | Settled::Failed => {
@@ -270,6 +303,14 @@ pub(super) fn settle(
         }
     }
     Ok(true)
+}
+
+/// The end of an incident was told: what came after it is its next opening.
+fn open_again(db: &Connection, incident: i64) -> rusqlite::Result<()> {
+    // Steps are settled in order, so that no opening waits before the end; out of order, there is one already.
+    let sql = "UPDATE step SET kind = 'open' WHERE incident = ?1 AND kind = 'update'
+        AND NOT EXISTS (SELECT 1 FROM step WHERE incident = ?1 AND kind = 'open')";
+    db.prepare_cached(sql)?.execute([incident]).map(drop)
 }
 
 /// Keeps what the platform calls an incident; what it does not say now it may have said before.
@@ -320,6 +361,16 @@ pub(super) fn open(db: &Connection) -> rusqlite::Result<Option<String>> {
     db.prepare_cached(sql)?
         .query_row([], |row| row.get(0))
         .optional()
+}
+
+/// The reports of the incidents that are over, as they are stored: the newest, of these the oldest first.
+pub(super) fn over(db: &Connection) -> rusqlite::Result<Vec<String>> {
+    let sql = "SELECT report FROM (
+            SELECT id, report FROM incident WHERE NOT is_open ORDER BY id DESC LIMIT ?1
+        ) ORDER BY id";
+    db.prepare_cached(sql)?
+        .query_map([OVER_MAX], |row| row.get(0))?
+        .collect()
 }
 
 /// The highest name of a step.
@@ -610,10 +661,10 @@ mod tests {
             (&[Open, Update, Update, Update], &[(Open, 0), (Update, 3)]),
             (&[Open, Resolve], &[(Open, 0), (Resolve, 1)]),
             (&[Open, Update, Resolve], &[(Open, 0), (Resolve, 2)]),
-            // It came back.
+            // It came back: its end is told, and another opening.
             (
                 &[Open, Update, Resolve, Update, Update],
-                &[(Open, 0), (Resolve, 2), (Update, 4)],
+                &[(Open, 0), (Resolve, 2), (Open, 4)],
             ),
             // It came back and ended: one end, the last one.
             (
@@ -622,7 +673,7 @@ mod tests {
             ),
             (
                 &[Open, Resolve, Update, Resolve, Update],
-                &[(Open, 0), (Resolve, 3), (Update, 4)],
+                &[(Open, 0), (Resolve, 3), (Open, 4)],
             ),
             // Nobody has heard of it: whatever comes first is its opening.
             (&[Update, Update], &[(Open, 0), (Update, 1)]),
@@ -648,6 +699,27 @@ mod tests {
         outbox.record("a", Step::Open, 1);
         let told = tellings(&outbox.deliver_all());
         assert_eq!(told, [(Step::Open, 0), (Step::Update, 1)]);
+    }
+
+    #[test]
+    fn what_comes_back_after_its_end_was_told_is_opened_again() {
+        let mut outbox = Outbox::new();
+        outbox.record("a", Step::Open, 0);
+        outbox.record("a", Step::Resolve, 1);
+        outbox.deliver_all();
+        outbox.record("a", Step::Update, 2);
+        outbox.record("a", Step::Update, 3);
+        let told = tellings(&outbox.deliver_all());
+        assert_eq!(told, [(Step::Open, 2), (Step::Update, 3)]);
+        outbox.record("a", Step::Resolve, 4);
+        outbox.deliver_all();
+        // It comes and goes before anybody is told.
+        outbox.record("a", Step::Update, 5);
+        outbox.record("a", Step::Resolve, 6);
+        outbox.record("a", Step::Update, 7);
+        let told = tellings(&outbox.deliver_all());
+        let expected = [(Step::Open, 5), (Step::Resolve, 6), (Step::Open, 7)];
+        assert_eq!(told, expected);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use rusqlite::{
 };
 
 use super::away::Edition;
-use super::files::{Identity, Place, Trouble};
+use super::files::{FULL, Identity, Place, Trouble};
 use super::room;
 use crate::clock;
 
@@ -323,9 +323,7 @@ pub(super) fn trouble(place: &Place, error: &rusqlite::Error) -> Trouble {
     match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseCorrupt) => Trouble::Unusable(format!("it is damaged: {error}")),
         Some(ErrorCode::NotADatabase) => Trouble::Unusable("it is not a database".to_owned()),
-        Some(ErrorCode::DiskFull) => {
-            Trouble::Failing("the disk is full; make room on it".to_owned())
-        }
+        Some(ErrorCode::DiskFull) => Trouble::Failing(FULL.to_owned()),
         Some(ErrorCode::ReadOnly) => failing(format!(
             "it cannot be written: {error}; give this user the directory"
         )),

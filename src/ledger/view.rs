@@ -17,6 +17,9 @@ pub struct View {
     /// Whether an agent works in the directory. When its newest second is old although it does, it cannot write there:
     /// its log says why.
     pub agent_runs: bool,
+    /// Why nobody can write there, as far as the file system says: an agent that runs all the same works in memory, and
+    /// cannot be seen from here.
+    pub unwritable: Option<&'static str>,
     /// The incident that is open, as last reported; without an agent, the one that was open when it ended.
     pub open: Option<Report>,
     /// The newest second.
@@ -50,28 +53,30 @@ pub struct View {
 pub fn view(dir: &Path) -> Result<Option<View>, LedgerError> {
     let path = files::database_in(dir)?;
     let agent_runs = files::is_in_use(dir);
+    let unwritable = files::unwritable(dir).ok().flatten();
+    let unknown = View {
+        agent_runs,
+        unwritable,
+        ..View::default()
+    };
     let is_there = path.try_exists();
     if !is_there.map_err(files::failed(&path, "look for the database"))? {
         // An agent that could not make one keeps everything in memory.
-        return Ok(agent_runs.then(|| View {
-            agent_runs,
-            ..View::default()
-        }));
+        return Ok((agent_runs || unwritable.is_some()).then_some(unknown));
     }
-    let seen = store::open_to_look(&path, agent_runs).and_then(|db| look(&db, agent_runs));
+    let seen = store::open_to_look(&path, agent_runs).and_then(|db| look(&db, unknown));
     seen.map(Some).map_err(|error| LedgerError::Unreadable {
         path,
         reason: error.to_string(),
     })
 }
 
-/// Everything as of one moment.
-fn look(db: &Connection, agent_runs: bool) -> rusqlite::Result<View> {
+/// Everything as of one moment, beside what is known without the database.
+fn look(db: &Connection, known: View) -> rusqlite::Result<View> {
     let db = db.unchecked_transaction()?;
     let tally = Tally::of(&db)?;
     let (dead_letters, last_dead_letter) = outbox::dead_letters(&db)?;
     Ok(View {
-        agent_runs,
         open: outbox::open(&db)?.and_then(|report| serde_json::from_str(&report).ok()),
         last_sample: samples::newest(&db)?,
         baseline: desk::baseline(&db)?
@@ -84,6 +89,7 @@ fn look(db: &Connection, agent_runs: bool) -> rusqlite::Result<View> {
         dropped_samples: tally.dropped_samples,
         dead_letters,
         last_dead_letter,
+        ..known
     })
 }
 

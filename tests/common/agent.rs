@@ -51,11 +51,6 @@ impl Agent {
         )
     }
 
-    /// The same with a platform, if its configuration names one.
-    pub(crate) fn start_online(lab: &Lab, links: &[&str], state: &Path, options: &[&str]) -> Self {
-        Self::start_as(lab.host(PROGRAM), links, state, options)
-    }
-
     /// Starts it under the service manager that listens at `socket` and restarts it when it does not hear of it for
     /// `patience`, on the host's link, and waits until it watches.
     pub(crate) fn start_service(
@@ -77,7 +72,13 @@ impl Agent {
         agent
     }
 
-    fn start_as(mut command: Command, links: &[&str], state: &Path, options: &[&str]) -> Self {
+    /// The same as `command` starts it, which leads to [`PROGRAM`].
+    pub(crate) fn start_as(
+        mut command: Command,
+        links: &[&str],
+        state: &Path,
+        options: &[&str],
+    ) -> Self {
         command.args(["run", "--events", "-", "--state-dir"]);
         command.arg(state);
         for link in links {

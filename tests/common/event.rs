@@ -21,6 +21,8 @@ pub(crate) struct Incident {
     pub(crate) confidence: u64,
     pub(crate) started_at: String,
     pub(crate) ended_at: Option<String>,
+    pub(crate) ended_unseen: bool,
+    pub(crate) interruptions: u64,
     pub(crate) threshold_pps: Option<u64>,
     pub(crate) detected_after_ms: u64,
     pub(crate) pulses: u64,

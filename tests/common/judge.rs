@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ftagent::demo::platform::Platform;
 
+use super::needs::{shared, skip};
 use super::process::{Lines, Running, finish, until};
 
 /// Longer than the proxy takes to start on a busy machine.
@@ -24,29 +25,12 @@ pub(crate) struct Judge {
 
 impl Judge {
     /// A proxy in front of `platform`, or none, with a line that says why.
-    #[expect(
-        clippy::print_stdout,
-        reason = "a test that checks less than it could says so"
-    )]
     pub(crate) fn before(platform: &Platform) -> Option<Self> {
-        let document = shared().join("contract/openapi.yaml");
-        if !document.exists() {
-            println!(
-                "skipped: no {} (FTAGENT_SHARED names the directory that holds contract)",
-                document.display()
-            );
-            return None;
-        }
+        let document = shared("contract")?.join("openapi.yaml");
         let program = match program() {
             Ok(program) => program,
             Err(reason) => {
-                let required = ["CI", "FTAGENT_REQUIRE_LIVE"];
-                let required = required.iter().any(|name| std::env::var_os(name).is_some());
-                assert!(
-                    !required,
-                    "the validating proxy is required here, but {reason}"
-                );
-                println!("skipped: {reason}");
+                skip(&reason);
                 return None;
             }
         };
@@ -77,13 +61,6 @@ impl Judge {
 
 /// What the proxy says before its address.
 const LISTENING: &str = "Prism is listening on http://";
-
-fn shared() -> PathBuf {
-    std::env::var_os("FTAGENT_SHARED").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"),
-        PathBuf::from,
-    )
-}
 
 /// The proxy's program, where the set-up puts it.
 fn program() -> Result<PathBuf, String> {

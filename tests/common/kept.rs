@@ -1,8 +1,14 @@
 //! What tests of the ledger put into it.
 
-use ftagent::clock::Timestamp;
+use std::path::Path;
+use std::time::Duration;
+
+use ftagent::clock::{self, Timestamp};
+use ftagent::detect::baseline::{
+    Baseline, BaselineState, Judgement, LearningCaps, SecondValues, Series,
+};
 use ftagent::incident::Report;
-use ftagent::ledger::Sample;
+use ftagent::ledger::{Ledger, Sample, Settings};
 
 /// The report of a recorded attack, as if it were of the incident `id`, at its `telling`-th.
 pub(crate) fn report(id: &str, telling: u64) -> Report {
@@ -32,6 +38,41 @@ pub(crate) fn sample(second: u64, pps: u64) -> Sample {
         connections: 7,
         threshold_pps: Some(10_000),
     }
+}
+
+/// Packets a second that [`learned`] has seen.
+pub(crate) const LEARNED_PPS: u64 = 100;
+
+/// What a baseline has learned by now that has watched this hour of the day, and the hours beside it, on four days, and
+/// the last two hours: everything there is, with [`LEARNED_PPS`].
+pub(crate) fn learned() -> BaselineState {
+    const HOUR: u64 = 3_600;
+    let now = clock::now().as_seconds();
+    let this_hour = now / HOUR * HOUR;
+    let mut baseline = Baseline::new(ftagent::detect::baseline::Settings::default());
+    let mut values = SecondValues::new();
+    values.set(Series::Pps, LEARNED_PPS);
+    let earlier = (1..=4).rev().map(|days| {
+        let hour = this_hour - days * 24 * HOUR;
+        hour - HOUR..hour + 2 * HOUR
+    });
+    for seconds in earlier.chain([now - 2 * HOUR..now]) {
+        for second in seconds {
+            baseline.second(second, &values, Judgement::Quiet, &LearningCaps::default());
+        }
+    }
+    baseline.state()
+}
+
+/// Leaves what was learned in a state directory, as an earlier run would have.
+pub(crate) fn leave(dir: &Path, learned: BaselineState) {
+    let settings = Settings {
+        dir: Some(dir.to_owned()),
+        ..Settings::default()
+    };
+    let (ledger, _) = Ledger::open(settings).expect("it opens");
+    ledger.baseline(learned);
+    ledger.close(Duration::from_secs(10));
 }
 
 /// Numbers that look random and are the same for the same seed (the finaliser of splitmix64).

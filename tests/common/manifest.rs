@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::needs::shared;
+
 /// No limit is set below this: a handful of packets a second is no flood on any host.
 pub(crate) const LEAST_LIMIT_PPS: u64 = 20;
 
@@ -57,22 +59,10 @@ pub(crate) fn recorded() -> Vec<Listed> {
 }
 
 /// The captures that others published, where they are at hand. Says so where they are not.
-#[expect(
-    clippy::print_stdout,
-    reason = "a test that checks less than it could says so"
-)]
 pub(crate) fn published() -> Vec<Listed> {
-    let shared = std::env::var_os("FTAGENT_SHARED").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"),
-        PathBuf::from,
-    );
-    let corpus = shared.join("corpus");
-    read(&corpus).unwrap_or_else(|| {
-        println!(
-            "skipped: there are no published captures in {} (FTAGENT_SHARED names another place)",
-            corpus.display()
-        );
-        Vec::new()
+    let corpus = shared("corpus");
+    corpus.map_or_else(Vec::new, |corpus| {
+        read(&corpus).expect("the collection has a manifest")
     })
 }
 

@@ -11,6 +11,7 @@ pub(crate) mod generate;
 pub(crate) mod judge;
 pub(crate) mod kept;
 pub(crate) mod manifest;
+pub(crate) mod needs;
 pub(crate) mod netns;
 pub(crate) mod packets;
 pub(crate) mod process;

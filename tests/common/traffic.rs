@@ -546,7 +546,8 @@ impl Stage {
         }
     }
 
-    /// Ends the engine and begins another one with what a state directory would hold: the last report as JSON.
+    /// Ends the engine and begins another one with what a state directory would hold: the last report of each incident as
+    /// JSON.
     fn restart(&mut self, restart: Restart, play: &mut Play) {
         if restart.orderly {
             let outcome = self.engine.suspend();
@@ -554,8 +555,13 @@ impl Stage {
         }
         let baseline = self.engine.detector().baseline().clone();
         self.engine = Engine::new(self.settings.clone(), Some(baseline));
-        if let Some(told) = play.told.last() {
-            let stored = serde_json::to_string(&Report::of(told.incident()));
+        let mut last: Vec<&Incident> = Vec::new();
+        for incident in play.told.iter().map(Told::incident) {
+            last.retain(|earlier| earlier.id != incident.id);
+            last.push(incident);
+        }
+        for incident in last {
+            let stored = serde_json::to_string(&Report::of(incident));
             let stored = stored.expect("a report can be written");
             let found: Report = serde_json::from_str(&stored).expect("and read");
             assert!(self.engine.resume(&found), "{stored}");

@@ -1,8 +1,7 @@
 //! Attacks that were recorded elsewhere, played into the lab: what lies beside the repository in `shared/corpus`.
 
-use std::path::{Path, PathBuf};
-
 use crate::common::generate;
+use crate::common::needs::shared;
 use crate::common::netns::{Lab, Offload};
 use crate::story::{Named, flood};
 
@@ -18,14 +17,10 @@ struct Recorded<'a> {
 
 /// Plays a recorded attack, if it is there, and checks the whole story.
 fn play(name: &str, recorded: &Recorded<'_>, named: &Named<'_>) {
-    let file = corpus().join("attacks").join(recorded.file);
-    if !file.is_file() {
-        println!(
-            "skipped: no {} (FTAGENT_SHARED names the directory that holds corpus)",
-            file.display()
-        );
+    let Some(corpus) = shared("corpus") else {
         return;
-    }
+    };
+    let file = corpus.join("attacks").join(recorded.file);
     let Some(lab) = Lab::new(Offload::Default, &["tcprewrite", "tcpreplay"]) else {
         return;
     };
@@ -38,14 +33,6 @@ fn play(name: &str, recorded: &Recorded<'_>, named: &Named<'_>) {
             recorded.pause_millis,
         )]
     });
-}
-
-fn corpus() -> PathBuf {
-    let shared = std::env::var_os("FTAGENT_SHARED").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"),
-        PathBuf::from,
-    );
-    shared.join("corpus")
 }
 
 #[test]

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use ftagent::demo::platform::{Call, Endpoint, Serves};
+use ftagent::demo::platform::{Call, Endpoint, Oddity, Serves};
+use rustix::process::Signal;
 
 use crate::common::event::Event;
-use crate::node::{LIMIT_PPS, Node, assert_right};
+use crate::common::process::until;
+use crate::node::{LIMIT_PPS, Node, QUICK, assert_right};
 
 /// A flood ends after seconds, is held for ten, and told then.
 const RESOLVES: Duration = Duration::from_secs(25);
@@ -109,4 +111,82 @@ fn an_attack_is_told_by_the_resource_contract_and_resolved_with_what_it_was_like
     assert!(last["pkt_length_histogram"].is_object(), "{last}");
     assert!(last["ttl_distribution"].is_object(), "{last}");
     assert!(last["velocity_curve"].is_array(), "{last}");
+}
+
+/// Attacks a node three times, with a restart before each return: a planned one, and one after a kill. Returns when the
+/// last end was told.
+fn comes_back_after_restarts(node: &Node) {
+    let mut agent = node.start(&[]);
+    node.wait_for_limit();
+    node.flood(10_000).wait(RESOLVES);
+    let resolved = agent.wait_for(RESOLVES, Event::resolves);
+    let resolved = resolved.unwrap_or_else(|| panic!("not resolved\n{}", agent.told()));
+    let first = resolved.event.incident().expect("it tells of one").clone();
+    for (pulses, ends_well) in [(1, true), (2, false)] {
+        let is_told = || node.status()["waiting_incidents"] == 0;
+        assert!(until(RESOLVES, is_told), "{}", node.status());
+        if ends_well {
+            agent.stop();
+        } else {
+            agent.signal(Signal::KILL);
+            assert!(agent.ends_within(RESOLVES).is_some());
+        }
+        let since = node.platform.recorded().len() as u64;
+        agent = node.start(&[]);
+        node.wait_for_limit_since(since);
+        node.flood(10_000).wait(RESOLVES);
+        let resolved = agent.wait_for(RESOLVES, Event::resolves);
+        let resolved = resolved.unwrap_or_else(|| panic!("not resolved\n{}", agent.told()));
+        assert!(
+            agent.log().contains("attack updated (reopened)"),
+            "{}",
+            agent.log()
+        );
+        let again = resolved.event.incident().expect("it tells of one");
+        assert_eq!(
+            (
+                &again.id,
+                &again.started_at,
+                again.pulses,
+                again.ended_unseen
+            ),
+            (&first.id, &first.started_at, pulses, false),
+            "{}",
+            agent.told()
+        );
+    }
+    agent.stop();
+}
+
+#[test]
+fn an_attack_that_comes_back_after_a_restart_is_the_same_incident() {
+    let Some(node) = Node::with(Serves::Seed, "seed", QUICK) else {
+        return;
+    };
+    comes_back_after_restarts(&node);
+    assert_eq!(node.platform.incidents().len(), 1, "{}", node.heard());
+    node.assert_all_right();
+}
+
+#[test]
+fn where_nothing_can_be_reopened_it_is_opened_again_with_the_same_beginning() {
+    let Some(node) = Node::with(Serves::Resource, "resource", QUICK) else {
+        return;
+    };
+    comes_back_after_restarts(&node);
+    let known = node.platform.incidents();
+    assert_eq!(known.len(), 3, "{}", node.heard());
+    let [first, ..] = &known[..] else {
+        panic!("there are three")
+    };
+    for each in &known {
+        assert!(each.resolved, "{each:?}");
+        assert_eq!(each.newest.started_at, first.newest.started_at, "{each:?}");
+    }
+    for each in node.platform.recorded() {
+        assert!(each.violations.is_empty(), "{each:?}");
+        let is_expected =
+            |oddity: &Oddity| matches!(oddity, Oddity::OpenedAgain { .. } | Oddity::PeakFell);
+        assert!(each.oddities.iter().all(is_expected), "{each:?}");
+    }
 }

@@ -16,6 +16,8 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod crash;
+mod disk;
+mod heartbeat;
 mod lifecycle;
 mod node;
 mod operator;

@@ -2,23 +2,32 @@
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use ftagent::demo::platform::{
     Call, Endpoint, NodeConfig, Oddity, Platform, Received, Serves, Settings,
 };
 
-use crate::common::agent::Agent;
+use rusqlite::Connection;
+use serde_json::Value;
+
+use crate::common::agent::{Agent, PROGRAM};
 use crate::common::generate::{Frames, trafgen};
 use crate::common::netns::{HOST_LINK, Lab, Offload};
-use crate::common::process::{Running, Scratch};
+use crate::common::process::{Running, Scratch, succeed};
 
 /// The key of every node here. No output of the agent may ever show a part of it.
 pub(crate) const KEY: &str = "ft_live_marker5c0ffee5c0ffee5c0ffee0badc0de77";
 
 /// The platform's limit: floods here have four to eight times as many packets a second.
 pub(crate) const LIMIT_PPS: u64 = 1_000;
+
+/// Settings with which an attack is over after two seconds instead of ten, however often it has come back. A round of
+/// the tests that kill the agent takes six seconds then.
+pub(crate) const QUICK: &str =
+    "[detection]\nhold_seconds = 2\nlongest_hold_seconds = 2\nupdate_seconds = 1\n";
 
 /// Everything a test needs: a link, a platform on the host's side of it, a state directory, a configuration.
 pub(crate) struct Node {
@@ -31,7 +40,17 @@ pub(crate) struct Node {
 impl Node {
     /// A node whose platform speaks `serves` and sets a limit; none where there can be no lab.
     pub(crate) fn new(serves: Serves, contract: &str) -> Option<Self> {
+        Self::with(serves, contract, "")
+    }
+
+    /// The same with `more` in its configuration.
+    pub(crate) fn with(serves: Serves, contract: &str, more: &str) -> Option<Self> {
         let lab = Lab::new(Offload::Off, &["trafgen"])?;
+        Some(Self::in_lab(lab, serves, contract, more))
+    }
+
+    /// The same in a lab that is there already.
+    pub(crate) fn in_lab(lab: Lab, serves: Serves, contract: &str, more: &str) -> Self {
         let settings = Settings {
             serves,
             key: KEY.to_owned(),
@@ -44,35 +63,58 @@ impl Node {
             "ftagent.toml",
             &format!(
                 "[api]\nkey = \"{KEY}\"\nnode_uuid = \"{node_uuid}\"\nbase = \"{}\"\ncontract = \"{contract}\"\n\
-                 [log]\nlevel = \"debug\"\n",
+                 [log]\nlevel = \"debug\"\n{more}",
                 platform.base()
             ),
         );
         std::fs::set_permissions(&config, Permissions::from_mode(0o600)).expect("the file is ours");
-        Some(Self {
+        Self {
             lab,
             platform,
             state: Scratch::new(),
             config,
-        })
+        }
     }
 
     /// Starts the agent.
     pub(crate) fn start(&self, options: &[&str]) -> Agent {
+        self.start_as(self.lab.host(PROGRAM), self.state.path(), options)
+    }
+
+    /// Starts the agent as `command` does, with another state directory.
+    pub(crate) fn start_as(&self, command: Command, state: &Path, options: &[&str]) -> Agent {
         let config = self.config.to_string_lossy();
         let mut all = vec!["--config", &config];
         all.extend_from_slice(options);
-        Agent::start_online(&self.lab, &[HOST_LINK], self.state.path(), &all)
+        Agent::start_as(command, &[HOST_LINK], state, &all)
     }
 
     /// Waits until the agent has taken over the platform's limit: the platform was asked, and a window has passed.
     pub(crate) fn wait_for_limit(&self) {
+        self.wait_for_limit_since(0);
+    }
+
+    /// The same of an agent that was started when the platform had received so many requests.
+    pub(crate) fn wait_for_limit_since(&self, number: u64) {
         self.wait("a look at the configuration", |received| {
-            received
-                .iter()
-                .any(|each| each.endpoint == Endpoint::Config && each.taken)
+            received.iter().any(|each| {
+                each.number >= number && each.endpoint == Endpoint::Config && each.taken
+            })
         });
         std::thread::sleep(Duration::from_millis(300));
+    }
+
+    /// What `ftagent status --json` says of it.
+    pub(crate) fn status(&self) -> Value {
+        self.status_as(Command::new(PROGRAM), self.state.path())
+    }
+
+    /// The same as `command` asks for it, of another state directory.
+    pub(crate) fn status_as(&self, mut command: Command, state: &Path) -> Value {
+        command.arg("status").arg("--config").arg(&self.config);
+        command.arg("--state-dir").arg(state).arg("--json");
+        let said = succeed(&mut command, Duration::from_secs(10));
+        serde_json::from_str(&said).expect("status tells JSON")
     }
 
     /// A SYN flood of so many packets, which takes three to five seconds for 20,000.
@@ -115,6 +157,35 @@ impl Node {
         });
         all
     }
+}
+
+/// The database in a state directory as it stands, log included: a copy, so that nothing changes it.
+pub(crate) fn stored(state: &Path) -> Connection {
+    let copy = Scratch::new();
+    for name in ["ftagent.db", "ftagent.db-wal"] {
+        let from = state.join(name);
+        if from.exists() {
+            std::fs::copy(from, copy.path().join(name)).expect("it can be copied");
+        }
+    }
+    // The files stay open when their directory goes.
+    let db = Connection::open(copy.path().join("ftagent.db")).expect("there is a database");
+    let check: String = db
+        .query_row("PRAGMA integrity_check", [], |row| row.get(0))
+        .expect("it can be checked");
+    assert_eq!(check, "ok");
+    db
+}
+
+/// What `sql` finds in it.
+pub(crate) fn rows<T>(
+    db: &Connection,
+    sql: &str,
+    read: impl FnMut(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
+) -> Vec<T> {
+    let mut statement = db.prepare(sql).expect("a table of ours");
+    let rows = statement.query_map([], read).expect("it can be read");
+    rows.collect::<Result<_, _>>().expect("rows of ours")
 }
 
 /// No request broke the contract or was odd after what came before.

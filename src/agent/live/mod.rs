@@ -53,7 +53,7 @@ pub struct LiveSettings {
     pub count: count::Settings,
     /// How to detect.
     pub engine: engine::Settings,
-    /// What was learned before, and the incidents that were open then, oldest first.
+    /// What was learned before, and the incidents of then.
     pub earlier: Earlier,
     /// Whether somebody goes on with an incident that is open when the agent ends.
     pub is_resumed: bool,
@@ -66,6 +66,8 @@ pub struct LiveSettings {
 pub struct Earlier {
     /// What was learned.
     pub baseline: Option<BaselineState>,
+    /// The newest incidents that were over, oldest first.
+    pub over: Vec<Report>,
     /// What was open.
     pub open: Option<Report>,
     /// What the platform said last.
@@ -176,13 +178,14 @@ impl Live {
             stored.and_then(|stored| remembered(&stored, &settings.engine, timeline, &mut notices));
         let mut engine = Engine::new(with_link_speed(settings.engine, &watched), baseline);
         engine.set_platform(settings.earlier.platform);
-        if let Some(report) = &settings.earlier.open
-            && !engine.resume(report)
-        {
-            notices.push(format!(
-                "incident {}: not one of this program's; it stays as it is stored",
-                report.id
-            ));
+        // One is open at a time, so it began after all others had ended.
+        for report in settings.earlier.over.iter().chain(&settings.earlier.open) {
+            if !engine.resume(report) {
+                notices.push(format!(
+                    "incident {}: not one of this program's; it stays as it is stored",
+                    report.id
+                ));
+            }
         }
         if clock::since_boot() < BOOT {
             engine.link_came_up();
@@ -195,6 +198,8 @@ impl Live {
         });
 
         let pulse = Arc::new(Pulse::new());
+        // What was learned before is known before the first second is over: nobody is to be told that it is not.
+        pulse.note(&Outcome::default(), engine.open_incident(), engine.vitals());
         let place = Arc::new(ArcSwap::from_pointee(Place::read(&links)?));
         let (news, said) = News::new();
         let stop = Arc::new(AtomicBool::new(false));

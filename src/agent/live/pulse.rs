@@ -35,7 +35,7 @@ pub(super) struct Facts {
     limit_bps: Option<u64>,
     /// The open incident: its name, severity and peak.
     incident: Option<String>,
-    /// What the engine knows about itself, once there was a second.
+    /// What the engine knows about itself, from the start on.
     vitals: Option<Vitals>,
 }
 
@@ -170,7 +170,7 @@ impl Gauges {
         self.links.vitals()
     }
 
-    /// What the engine knows about itself, once a second is over.
+    /// What the engine knows about itself, as of the last second; before the first, as of the start.
     #[must_use]
     pub fn vitals(&self) -> Option<Vitals> {
         self.pulse.facts().vitals.clone()

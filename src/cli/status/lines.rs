@@ -64,6 +64,9 @@ pub(super) fn headline(status: &Status, facts: &Facts) -> String {
             report.severity,
             facts.ago(report.started_at),
         ),
+        (Situation::Degraded, _, Some(reason)) if !facts.agent_runs() => {
+            format!("degraded: how {node} is cannot be told, because {reason}")
+        }
         (Situation::NotRunning, _, Some(reason)) => format!("not running on {node}: {reason}"),
         (_, _, reason) => {
             let reason = reason.map_or("", String::as_str);

@@ -104,6 +104,12 @@ const NEWS_SECONDS: u64 = 600;
 impl Status {
     fn of(facts: &Facts) -> Self {
         if !facts.agent_runs() {
+            if let Some(reason) = unwritable(facts) {
+                return Self {
+                    situation: Situation::Degraded,
+                    reasons: vec![reason],
+                };
+            }
             return Self {
                 situation: Situation::NotRunning,
                 reasons: vec![not_running(facts)],
@@ -126,6 +132,16 @@ impl Status {
         };
         Self { situation, reasons }
     }
+}
+
+/// Whether nothing can be written where the agent keeps its state. One that goes on without is not seen from here.
+fn unwritable(facts: &Facts) -> Option<String> {
+    let reason = facts.view.as_ref()?.unwritable?;
+    Some(format!(
+        "{} cannot be written: {reason}. An agent that runs keeps everything in memory until then, and only its log says \
+         how it is: `journalctl -u ftagent`",
+        facts.dir.display()
+    ))
 }
 
 fn not_running(facts: &Facts) -> String {
