@@ -4,10 +4,12 @@
 #![expect(
     clippy::expect_used,
     clippy::panic,
-    clippy::print_stdout,
     clippy::unwrap_used,
     reason = "a test that cannot go on says so by panicking, and one that is skipped says so"
 )]
+
+#[path = "common/tell.rs"]
+mod tell;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -25,6 +27,7 @@ use ftagent::demo::platform::{
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use tell::tell;
 
 /// Far more than any answer on the loopback interface needs.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -581,7 +584,7 @@ fn examples() -> Vec<(String, String, String, Value)> {
     );
     let folder = shared.join("contract/fixtures");
     let Ok(index) = std::fs::read(folder.join("index.json")) else {
-        println!(
+        tell!(
             "skipped: there are no examples in {} (FTAGENT_SHARED names another place)",
             folder.display()
         );

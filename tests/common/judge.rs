@@ -8,6 +8,7 @@ use std::time::Duration;
 use ftagent::demo::platform::Platform;
 
 use super::process::{Lines, Running, finish, until};
+use super::tell;
 
 /// Longer than the proxy takes to start on a busy machine.
 const STARTING: Duration = Duration::from_secs(120);
@@ -24,14 +25,10 @@ pub(crate) struct Judge {
 
 impl Judge {
     /// A proxy in front of `platform`, or none, with a line that says why.
-    #[expect(
-        clippy::print_stdout,
-        reason = "a test that checks less than it could says so"
-    )]
     pub(crate) fn before(platform: &Platform) -> Option<Self> {
         let document = shared().join("contract/openapi.yaml");
         if !document.exists() {
-            println!(
+            tell!(
                 "skipped: no {} (FTAGENT_SHARED names the directory that holds contract)",
                 document.display()
             );
@@ -46,7 +43,7 @@ impl Judge {
                     !required,
                     "the validating proxy is required here, but {reason}"
                 );
-                println!("skipped: {reason}");
+                tell!("skipped: {reason}");
                 return None;
             }
         };

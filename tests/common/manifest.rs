@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::tell;
+
 /// No limit is set below this: a handful of packets a second is no flood on any host.
 pub(crate) const LEAST_LIMIT_PPS: u64 = 20;
 
@@ -57,10 +59,6 @@ pub(crate) fn recorded() -> Vec<Listed> {
 }
 
 /// The captures that others published, where they are at hand. Says so where they are not.
-#[expect(
-    clippy::print_stdout,
-    reason = "a test that checks less than it could says so"
-)]
 pub(crate) fn published() -> Vec<Listed> {
     let shared = std::env::var_os("FTAGENT_SHARED").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"),
@@ -68,7 +66,7 @@ pub(crate) fn published() -> Vec<Listed> {
     );
     let corpus = shared.join("corpus");
     read(&corpus).unwrap_or_else(|| {
-        println!(
+        tell!(
             "skipped: there are no published captures in {} (FTAGENT_SHARED names another place)",
             corpus.display()
         );

@@ -14,6 +14,7 @@ use rustix::process::{Pid, Signal, geteuid, kill_process};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::process::{Scratch, finish, succeed, until};
+use super::tell;
 
 /// The host's end of the first veth pair.
 pub(crate) const HOST_LINK: &str = FIRST.host;
@@ -102,7 +103,7 @@ impl Lab {
                 .iter()
                 .any(|name| std::env::var_os(name).is_some());
             assert!(!required, "live tests are required here, but {reason}");
-            println!("skipped: {reason}");
+            tell!("skipped: {reason}");
             return None;
         }
         Some(Self::build(offload))

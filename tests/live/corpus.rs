@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::common::generate;
 use crate::common::netns::{Lab, Offload};
+use crate::common::tell;
 use crate::story::{Named, flood};
 
 /// A recorded attack and how it is played. They are short: each is looped until it has lasted two to five seconds.
@@ -20,7 +21,7 @@ struct Recorded<'a> {
 fn play(name: &str, recorded: &Recorded<'_>, named: &Named<'_>) {
     let file = corpus().join("attacks").join(recorded.file);
     if !file.is_file() {
-        println!(
+        tell!(
             "skipped: no {} (FTAGENT_SHARED names the directory that holds corpus)",
             file.display()
         );
