@@ -8,6 +8,8 @@
     reason = "a test that fails loudly and says what it measured"
 )]
 
+#[path = "common/tell.rs"]
+mod tell;
 #[allow(dead_code, reason = "shared with the benches, which use more of it")]
 #[path = "../benches/common/traffic.rs"]
 mod traffic;
@@ -22,6 +24,7 @@ use ftagent::capture::{Capture, Frame, PacketSource};
 use ftagent::classify::Classifier;
 use ftagent::count::{Meter, Settings, Window, WindowIndex};
 use ftagent::engine::{self, Engine};
+use tell::tell;
 use traffic::{BEGINNING, Senders, Traffic};
 
 /// Hands everything on to the system's allocator and counts, for each thread, how often it was asked.
@@ -232,7 +235,7 @@ fn judging_a_window_allocates_a_bounded_amount_that_packets_do_not_change() {
                 telling = asked.max(telling);
             }
         }
-        println!(
+        tell!(
             "{name}: at most {silent} allocations a window, {telling} in one of the {events} with an event"
         );
         assert!(silent <= MOST_IN_A_QUIET_STEP, "{name}: {silent}");

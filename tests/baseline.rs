@@ -11,12 +11,16 @@
     reason = "helpers of a test fail as loudly as the test"
 )]
 
+#[path = "common/tell.rs"]
+mod tell;
+
 use ftagent::classify::TrafficClass;
 use ftagent::clock;
 use ftagent::detect::baseline::{
     self, Baseline, BaselineState, Judgement, LearningCaps, SecondValues, Series, Unit,
 };
 use ftagent::detect::limits::{self, Limits, learning_caps};
+use tell::tell;
 
 /// 2026-03-09T00:00:00Z, a Monday; the clocks of the European Union go forward on the Sunday of the third week.
 const MONDAY: u64 = 1_773_014_400;
@@ -212,7 +216,7 @@ fn five_weeks_of_a_busy_server_never_cross_a_learned_limit() {
         stored_bytes = host.restart(3 * MINUTE);
         host.live(WEEK * (week + 1) + MONDAY - host.now, |traffic| traffic);
     }
-    println!(
+    tell!(
         "5 weeks in {:?}: R {}, limit {:?}, {} bytes in memory, {stored_bytes} stored, {} crossings in the first 3 days",
         started.elapsed(),
         host.reference(),
@@ -323,7 +327,7 @@ fn what_a_second_costs() {
                 .second(host.now, values, Judgement::Quiet, &host.caps);
             host.now += 1;
         }
-        println!(
+        tell!(
             "{name}: {} ns a second",
             started.elapsed().as_nanos() / seconds.len() as u128
         );

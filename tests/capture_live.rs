@@ -3,14 +3,13 @@
 //! without them, except where live tests are required (`CI` or `FTAGENT_REQUIRE_LIVE` is set): there it fails.
 
 #![expect(
-    clippy::print_stderr,
-    reason = "a skipped test says so, and a measuring one what it measured"
-)]
-#![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
     reason = "in helpers of tests too, what must not fail ends the test"
 )]
+
+#[path = "common/tell.rs"]
+mod tell;
 
 use std::fs::File;
 use std::net::{TcpListener, TcpStream};
@@ -29,6 +28,7 @@ use ftagent::clock;
 use rustix::thread::{
     CapabilitySet, LinkNameSpaceType, capabilities, move_into_link_name_space, set_capabilities,
 };
+use tell::tell;
 
 /// How long a loaded machine may take for what should take milliseconds.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -122,7 +122,7 @@ fn skip(reason: &str) {
         .iter()
         .any(|name| std::env::var_os(name).is_some());
     assert!(!required, "live tests are required here, but {reason}");
-    eprintln!("skipped: {reason}");
+    tell!("skipped: {reason}");
 }
 
 fn ip(arguments: &str) -> Output {
@@ -440,7 +440,7 @@ fn an_alternative_name_is_as_good_as_the_name() {
         .status
         .success()
     {
-        eprintln!("skipped: no alternative names here");
+        tell!("skipped: no alternative names here");
         return;
     }
     rig.receive(|| {
@@ -598,7 +598,7 @@ fn a_device_is_not_watched_together_with_what_it_stands_on() {
     let Some(rig) = Rig::new() else { return };
     let on_top = format!("link add upper0 link {RECEIVING} type macvlan");
     if !rig.in_receiver(&on_top).status.success() {
-        eprintln!("skipped: no macvlan in this kernel");
+        tell!("skipped: no macvlan in this kernel");
         return;
     }
     rig.receive(|| {
@@ -663,7 +663,7 @@ fn tunnels_say_who_their_peer_is() {
             .status
             .success()
         {
-            eprintln!("not tried: no {kind} in this kernel");
+            tell!("not tried: no {kind} in this kernel");
             continue;
         }
         made += 1;
@@ -681,7 +681,7 @@ fn tunnels_say_who_their_peer_is() {
             assert_eq!(tunnel.kind.as_deref(), Some(kind));
         });
     }
-    eprintln!("{made} of {} kinds of tunnel tried", tunnels.len());
+    tell!("{made} of {} kinds of tunnel tried", tunnels.len());
 }
 
 /// Monotonic nanoseconds since `origin`.
@@ -780,7 +780,7 @@ fn a_counter_reading_is_cheap_enough_for_twenty_a_second() {
             counters(&mut nic);
         }
         let each = begun.elapsed() / rounds;
-        eprintln!("one reading of one interface: {each:?}");
+        tell!("one reading of one interface: {each:?}");
         // A thousandth of a window, on a loaded machine in a debug build.
         assert!(each < Duration::from_micros(500), "{each:?}");
     });
@@ -926,7 +926,7 @@ fn an_interface_made_anew_under_the_same_name_and_number_is_not_mistaken_for_the
                 Err(error) => break error,
             }
         };
-        eprintln!("said: {error}");
+        tell!("said: {error}");
         drop(source);
         let mut source = LiveSource::open(&Settings::new(RECEIVING)).unwrap();
         rig.send(50, 60);

@@ -5,7 +5,6 @@
 #![expect(
     clippy::expect_used,
     clippy::panic,
-    clippy::print_stdout,
     reason = "a test panics when it cannot go on, and says what it could not check"
 )]
 
@@ -20,6 +19,7 @@ use std::time::Duration;
 use common::agent::PROGRAM;
 use common::manifest::recorded;
 use common::process::{Finished, Scratch, finish};
+use common::tell;
 use serde_json::Value;
 
 /// Longer than any command here takes on a busy machine.
@@ -111,7 +111,7 @@ fn loopback_is_not_watched() {
 #[test]
 fn without_the_capability_it_says_how_to_get_it() {
     if !is_root() {
-        println!("skipped: giving up capabilities needs root to have them");
+        tell!("skipped: giving up capabilities needs root to have them");
         return;
     }
     let scratch = Scratch::new();

@@ -6,7 +6,6 @@
 #![expect(
     clippy::expect_used,
     clippy::panic,
-    clippy::print_stdout,
     reason = "a test panics when it cannot go on, and the table of verdicts is for people to read"
 )]
 
@@ -19,6 +18,7 @@ use common::manifest::{Listed, published};
 use common::packets::Packets;
 use common::process::Scratch;
 use common::replay::replay_as;
+use common::tell;
 
 /// Subtypes that have to be right among the captures that count.
 const LEAST_SUBTYPES_PERCENT: usize = 95;
@@ -118,12 +118,13 @@ fn print_confusion(verdicts: &[Verdict]) {
             .unwrap_or_default()
     };
     let (expected_width, found_width) = (wide(|key| &key.0), wide(|key| &key.1));
-    println!(
+    tell!(
         "\n{:expected_width$}  {:found_width$}  files",
-        "expected", "found"
+        "expected",
+        "found"
     );
     for ((expected, found), files) in &cells {
-        println!("{expected:expected_width$}  {found:found_width$}  {files:>5}");
+        tell!("{expected:expected_width$}  {found:found_width$}  {files:>5}");
     }
 }
 
@@ -135,11 +136,11 @@ fn every_published_attack_gets_its_name() {
         return;
     }
     for capture in printed {
-        println!("{} (not counted)", Verdict::of(capture).line());
+        tell!("{} (not counted)", Verdict::of(capture).line());
     }
     let verdicts: Vec<Verdict> = counted.into_iter().map(Verdict::of).collect();
     for verdict in &verdicts {
-        println!("{}", verdict.line());
+        tell!("{}", verdict.line());
     }
     print_confusion(&verdicts);
     let wrong: Vec<String> = verdicts
@@ -182,7 +183,7 @@ fn expect_peace(how: &str, limit_pps: impl Fn(&Listed) -> Option<u64>) {
             )
         };
         let incidents = replayed.incidents();
-        println!("{how}: {:44} {} incidents", capture.file, incidents.len());
+        tell!("{how}: {:44} {} incidents", capture.file, incidents.len());
         alarms.extend(
             incidents
                 .iter()
@@ -209,7 +210,7 @@ fn ordinary_traffic_over_and_over_is_no_attack_by_the_learned_rules() {
         let times = REPEATED_SECONDS / (once.seconds() + 1) + 1;
         once.repeated(times).write_pcap(&file, 0);
         let replayed = replay_as(&file, capture.host.as_deref(), None);
-        println!("repeated {times} times: {}", capture.file);
+        tell!("repeated {times} times: {}", capture.file);
         for incident in replayed.incidents() {
             assert_eq!(incident.severity, "low", "{}: {incident:?}", capture.file);
         }

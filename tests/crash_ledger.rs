@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use common::kept::{Dice, block_on, report, sample};
 use common::process::{Running, Scratch};
+use common::tell;
 use ftagent::ledger::{Found, Ledger, Outgoing, PlatformIds, Settings, Settled, Step};
 use rusqlite::Connection;
 
@@ -273,7 +274,7 @@ fn killed_at_any_moment_it_keeps_what_it_acknowledged_and_brings_nothing_back() 
         check_database(&dir, round);
         check_ledger(&dir, &mut heard);
     }
-    println!("killed {rounds} times, after {events} events in all");
+    tell!("killed {rounds} times, after {events} events in all");
     assert!(events > rounds, "only {events} events in {rounds} rounds");
 }
 

@@ -10,6 +10,8 @@
 
 #[path = "common/needs.rs"]
 mod needs;
+#[path = "common/tell.rs"]
+mod tell;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -22,6 +24,7 @@ use ftagent::classify::{
 };
 use ftagent::clock::Timestamp;
 use proptest::prelude::*;
+use tell::tell;
 
 // ---- frames ----
 
@@ -2136,7 +2139,7 @@ fn real_captures_are_read_as_etherparse_reads_them() {
     let mut compared = 0_u64;
     for folder in ["attacks", "benign", "not_ddos", "malformed"] {
         let Some(files) = shared_captures(folder) else {
-            println!("skipped: no development captures beside the project");
+            tell!("skipped: no development captures beside the project");
             return;
         };
         for path in files {

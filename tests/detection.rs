@@ -7,6 +7,8 @@
     reason = "a test that cannot go on says so by panicking, and made-up addresses are cut to size on purpose"
 )]
 
+#[path = "common/tell.rs"]
+mod tell;
 #[path = "common/traffic.rs"]
 #[allow(dead_code, reason = "a toolbox")]
 mod traffic;
@@ -16,6 +18,7 @@ use ftagent::classify::Service;
 use ftagent::count::Window;
 use ftagent::detect::{Family, Unit};
 use ftagent::incident::{Explanation, Severity};
+use tell::tell;
 use traffic::{Flood, Packets, Play, Random, Scene, at, flag};
 
 fn syn() -> Packets {
@@ -50,7 +53,7 @@ fn detection_is_quick_at_every_rate() {
         ("icmp", Packets::icmp(8, 0)),
         ("dns", Packets::udp(Some(53), 9_999, &[0; 1_200])),
     ];
-    println!("family  x limit   p50 ms   p99 ms   max ms");
+    tell!("family  x limit   p50 ms   p99 ms   max ms");
     for (name, packets) in families {
         for (tenths, budget_millis) in [(11, 1_200), (20, 1_200), (50, 300), (200, 300)] {
             let mut delays: Vec<u64> = (0..STARTS)
@@ -58,7 +61,7 @@ fn detection_is_quick_at_every_rate() {
                 .collect();
             delays.sort_unstable();
             let (p50, p99, max) = (delays[100], delays[197], delays[199]);
-            println!(
+            tell!(
                 "{name:6} {:7} {p50:8} {p99:8} {max:8}",
                 tenths as f64 / 10.0
             );
@@ -234,7 +237,7 @@ fn every_flood_has_its_name() {
             .limit_pps(1_000)
             .flood(packets, 8_000, 1_010..4_200);
         let (got_family, got_subtype) = verdict(scene, 6_000);
-        println!("{got_family:14} {got_subtype}");
+        tell!("{got_family:14} {got_subtype}");
         assert_eq!(
             (got_family.as_str(), got_subtype.as_str()),
             (family, subtype)

@@ -4,7 +4,6 @@
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
-    clippy::print_stdout,
     reason = "a test panics when it cannot go on, and says what it could not check; an absent field of JSON is null"
 )]
 

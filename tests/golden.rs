@@ -5,7 +5,6 @@
 #![expect(
     clippy::expect_used,
     clippy::panic,
-    clippy::print_stdout,
     reason = "a test panics when it cannot go on, and says what it wrote"
 )]
 
@@ -19,6 +18,7 @@ use std::time::Duration;
 use common::agent::PROGRAM;
 use common::manifest::{Listed, published, recorded};
 use common::process::succeed;
+use common::tell;
 
 /// One of each kind of verdict: by flags, by payload, by fragments, two at once, IPv6, and none.
 const RECORDED: [&str; 8] = [
@@ -93,7 +93,7 @@ fn golden(capture: &Listed, extension: &str) -> PathBuf {
 fn difference(told: &str, file: &Path) -> Option<String> {
     if std::env::var_os("UPDATE_GOLDEN").is_some_and(|value| value == "1") {
         fs::write(file, told).expect("a golden file can be written");
-        println!("wrote {}", file.display());
+        tell!("wrote {}", file.display());
         return None;
     }
     let Ok(golden) = fs::read_to_string(file) else {

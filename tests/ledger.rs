@@ -7,7 +7,6 @@
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
-    clippy::print_stdout,
     reason = "helpers of a test fail as loudly as the test, and say what was skipped"
 )]
 
@@ -23,6 +22,7 @@ use std::time::Duration;
 use common::kept::{block_on, report, sample};
 use common::needs::skip;
 use common::process::{Scratch, finish, succeed, until};
+use common::tell;
 use ftagent::clock;
 use ftagent::ledger::{
     Ledger, Outgoing, PlatformIds, Settings, Settled, Step, Storage, Waiting, view,
@@ -718,7 +718,7 @@ fn what_recording_costs() {
             let shown = ledger.samples(true, 2).await;
             ledger.told_samples(shown).await;
         }
-        println!(
+        tell!(
             "a second recorded and told: {:?} of a processor, {} bytes written",
             (cpu() - spent) / u32::try_from(SECONDS).expect("it is small"),
             (written() - bytes) / SECONDS
@@ -736,7 +736,7 @@ fn what_recording_costs() {
             ledger.settle(last.ticket, delivered).await;
         }
         latencies.sort_unstable();
-        println!(
+        tell!(
             "event to outgoing, on disk: median {:?}, p99 {:?}, highest {:?}",
             latencies[latencies.len() / 2],
             latencies[latencies.len() * 99 / 100],
@@ -752,7 +752,7 @@ fn what_recording_costs() {
     block_on(ledger.samples(true, 1));
     let begun = clock::monotonic();
     let oldest = block_on(ledger.samples(false, 16));
-    println!(
+    tell!(
         "the oldest 16 of {} seconds: {:?}",
         ledger.waiting().borrow().samples,
         begun.elapsed()
@@ -764,6 +764,6 @@ fn what_recording_costs() {
         .len();
     let begun = clock::monotonic();
     let ledger = open(&dir);
-    println!("{size} bytes open in {:?}", begun.elapsed());
+    tell!("{size} bytes open in {:?}", begun.elapsed());
     ledger.close(PATIENCE);
 }

@@ -7,10 +7,9 @@
     clippy::expect_used,
     reason = "a test that fails loudly is what is wanted here"
 )]
-#![expect(
-    clippy::print_stdout,
-    reason = "a test that compares says what it compared"
-)]
+
+#[path = "common/tell.rs"]
+mod tell;
 
 #[path = "common/needs.rs"]
 mod needs;
@@ -24,6 +23,7 @@ use ftagent::capture::replay::CaptureReader;
 use ftagent::capture::{Capture, CaptureError, PacketSource};
 use ftagent::classify::{Classifier, Settings, Vantage};
 use ftagent::clock;
+use tell::tell;
 
 /// No record of either format is shorter: a pcap record's header, a simple packet block without a packet.
 const MIN_RECORD_BYTES: u64 = 16;
@@ -182,7 +182,7 @@ fn every_malformed_capture_is_read_to_its_end() {
             unexplained.push(file);
         }
     }
-    println!(
+    tell!(
         "{} files: {frames} frames, {undecodable} of them not or not wholly decodable; {damaged} files damaged, \
          {refused} no captures",
         published.len()
@@ -204,7 +204,7 @@ fn agrees(file: &str, published: u64, outcome: &Outcome) -> bool {
             .error
             .as_ref()
             .map_or_else(|| "nothing".to_owned(), ToString::to_string);
-        println!(
+        tell!(
             "{file}: {} frames, published {published}: {why}; we said: {said}",
             outcome.frames
         );

@@ -7,6 +7,8 @@
     reason = "a test that fails loudly and says what it measured"
 )]
 
+#[path = "common/tell.rs"]
+mod tell;
 #[allow(dead_code, reason = "shared with the benches, which use more of it")]
 #[path = "../benches/common/traffic.rs"]
 mod traffic;
@@ -16,6 +18,7 @@ use std::io::{BufWriter, Read, Write};
 use std::process::{Command, Stdio};
 
 use ftagent::count::WINDOWS_PER_SECOND;
+use tell::tell;
 use traffic::{HOST_V4, HOST_V6, LINE_RATE_WINDOW, Senders, Traffic};
 
 /// The bound that the product promises, in KiB.
@@ -41,7 +44,7 @@ fn ten_million_forged_sources_stay_within_64_mib() {
         Traffic::syn_flood_v6(LINE_RATE_WINDOW),
     ] {
         let (resident_kib, said) = replayed(&mut flood);
-        println!("{resident_kib} KiB at most");
+        tell!("{resident_kib} KiB at most");
         assert!(
             resident_kib <= MOST_RESIDENT_KIB,
             "{resident_kib} KiB resident"

@@ -4,13 +4,14 @@
 #![expect(
     clippy::expect_used,
     clippy::panic,
-    clippy::print_stdout,
     clippy::unwrap_used,
     reason = "a test that cannot go on says so by panicking, and one that is skipped says so"
 )]
 
 #[path = "common/needs.rs"]
 mod needs;
+#[path = "common/tell.rs"]
+mod tell;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -27,6 +28,7 @@ use ftagent::demo::platform::{
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use tell::tell;
 
 /// Far more than any answer on the loopback interface needs.
 const LIMIT: Duration = Duration::from_secs(10);

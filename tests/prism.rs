@@ -8,7 +8,6 @@
 #![expect(
     clippy::expect_used,
     clippy::panic,
-    clippy::print_stdout,
     clippy::unwrap_used,
     reason = "a test that cannot go on says so by panicking, and one that is skipped says so"
 )]

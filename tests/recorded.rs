@@ -6,19 +6,19 @@
     clippy::panic,
     reason = "a test that cannot go on says so by panicking"
 )]
-#![expect(
-    clippy::print_stdout,
-    reason = "the table of verdicts is for people to read"
-)]
 
 mod common;
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
 
 use common::event::Incident;
+use common::process::succeed;
 use common::replay::replay;
+use common::tell;
 
 /// No limit is set below this: a handful of packets a second is no flood on any host.
 const LEAST_LIMIT_PPS: u64 = 20;
@@ -98,7 +98,7 @@ fn manifest() -> Vec<Capture> {
 /// Judges every capture that `wanted` picks with the limit it gets from `limit_pps`, and prints the verdicts.
 fn judge(wanted: impl Fn(&Capture) -> bool, limit_pps: impl Fn(&Capture) -> u64) {
     let mut problems = Vec::new();
-    println!("{:32} {:>6} {:>6}  verdict", "file", "peak", "limit");
+    tell!("{:32} {:>6} {:>6}  verdict", "file", "peak", "limit");
     for capture in manifest().iter().filter(|capture| wanted(capture)) {
         let limit = limit_pps(capture).max(LEAST_LIMIT_PPS);
         let replayed = replay(&capture.path(), &capture.victim, limit);
@@ -117,9 +117,10 @@ fn judge(wanted: impl Fn(&Capture) -> bool, limit_pps: impl Fn(&Capture) -> u64)
         } else {
             verdicts.join(", ")
         };
-        println!(
+        tell!(
             "{:32} {:>6} {limit:>6}  {verdict}",
-            capture.file, capture.peak_pps
+            capture.file,
+            capture.peak_pps
         );
         if let Some(problem) = capture.problem(&incidents) {
             problems.push(format!("{}: {problem}, found {verdict}", capture.file));
@@ -166,4 +167,18 @@ fn the_manifest_lists_every_capture_and_nothing_else() {
     }
     assert_eq!(listed, present);
     assert!(together <= MOST_BYTES_TOGETHER, "{together} bytes together");
+}
+
+/// The table above is worth nothing where nobody sees it.
+#[test]
+fn what_tests_tell_is_seen_when_they_pass() {
+    let this = std::env::current_exe().expect("a test knows where it is");
+    let mut passing = Command::new(this);
+    passing.args(["--exact", "ordinary_use_below_the_limit_stays_silent"]);
+    let said = succeed(&mut passing, Duration::from_secs(120));
+    assert!(said.contains("test result: ok. 1 passed"), "{said}");
+    let row = said
+        .lines()
+        .find(|line| line.starts_with("benign_tls_session.pcap"));
+    assert!(row.is_some_and(|row| row.ends_with("silent")), "{said}");
 }

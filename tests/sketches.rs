@@ -371,24 +371,52 @@ fn sixty_sources_of_five_packets_are_listed_and_a_source_below_a_permille_is_not
 }
 
 #[test]
-fn estimated_lists_ask_for_ten_packets() {
-    let full = (0..65_536).map(|number| (TrafficClass::Syn, scattered(number), 1));
-    let beyond = [
-        (TrafficClass::UdpOther, v4(1), 9),
-        (TrafficClass::UdpOther, v4(2), 10),
-    ];
-    let window = tally(1, full.chain(beyond));
-    let mut summary = SourceSummary::new(1);
-    summary.absorb(&window, |class| class == TrafficClass::UdpOther);
-    assert_eq!(summary.packets(), 19);
-    assert_eq!(
-        summary.largest(9),
-        [SourceCount {
-            address: v4(2),
-            packets: 10,
-            error: 0
-        }]
-    );
+fn listed_is_who_sent_ten_packets_and_a_permille_or_two_and_a_hundredth() {
+    // So many packets from one source beside so many from others, one each.
+    for (packets, others, is_listed) in [
+        (1, 0, false),
+        (1, 30, false),
+        (2, 0, true),
+        (2, 198, true),
+        (2, 199, false),
+        (9, 891, true),
+        (9, 892, false),
+        (10, 9_990, true),
+        (10, 9_991, false),
+        // With sketches, too.
+        (100, 99_900, true),
+        (100, 99_901, false),
+    ] {
+        let others = (0..others).map(|number| (TrafficClass::Syn, scattered(number), 1));
+        let window = tally(
+            1,
+            [(TrafficClass::Syn, v4(1), packets)]
+                .into_iter()
+                .chain(others),
+        );
+        let summary = summary(1, &[&window]);
+        let listed: Vec<_> = summary
+            .largest(20)
+            .iter()
+            .map(|source| (source.address, source.packets))
+            .collect();
+        let expected = is_listed.then_some((v4(1), u64::from(packets)));
+        assert_eq!(
+            listed,
+            Vec::from_iter(expected),
+            "{packets} of {}",
+            summary.packets()
+        );
+    }
+}
+
+#[test]
+fn forged_sources_are_not_listed_however_few_packets_there_are() {
+    for packets in [1, 20, 190, 5_000, 70_000] {
+        let forged = (0..packets).map(|number| (TrafficClass::Syn, scattered(number), 1));
+        let summary = summary(1, &[&tally(1, forged)]);
+        assert_eq!(summary.largest(20), [], "{packets} packets");
+    }
 }
 
 #[test]

@@ -7,7 +7,6 @@
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
-    clippy::print_stdout,
     reason = "a test panics when it cannot go on, and says what it could not check"
 )]
 
@@ -22,6 +21,7 @@ use std::time::Duration;
 
 use common::agent::PROGRAM;
 use common::process::{Finished, Scratch, finish, until};
+use common::tell;
 use ftagent::clock::{self, Timestamp};
 use ftagent::demo::platform::{self, Endpoint, Fault, FaultBody, NodeConfig, Platform, Serves};
 use ftagent::detect::baseline::{
@@ -622,7 +622,7 @@ fn a_mistake_in_the_usual_configuration_does_not_hide_an_attack() {
 #[test]
 fn without_a_state_directory_it_says_so_and_what_to_do() {
     if Path::new("/var/lib/ftagent").is_dir() {
-        println!("skipped: this host has an agent's state where it is looked for");
+        tell!("skipped: this host has an agent's state where it is looked for");
         return;
     }
     let host = Host::new();
@@ -644,7 +644,7 @@ fn without_a_state_directory_it_says_so_and_what_to_do() {
 fn a_user_who_may_not_look_is_told_so() {
     const NOBODY: u32 = 65_534;
     if !rustix::process::geteuid().is_root() {
-        println!("skipped: only root can become another user");
+        tell!("skipped: only root can become another user");
         return;
     }
     let host = Host::new();

@@ -174,11 +174,15 @@ impl Traffic {
 
     /// Completed handshakes, each with a request, to more ports than are followed.
     pub(crate) fn sessions(frames: usize) -> Self {
+        Self::handshakes(frames, |random| port(random >> 32))
+    }
+
+    fn handshakes(frames: usize, to: impl Fn(u64) -> u16) -> Self {
         const REQUEST: &[u8] = b"POST / HTTP/1.1\r\n\r\n";
         Self::of(frames.div_ceil(3), Senders::Few(1 << 16), |traffic| {
             let random = traffic.random.draw();
             let client = Senders::Few(1 << 16).v4(random);
-            let (from, to, sequence) = (port(random >> 16), port(random >> 32), low(random));
+            let (from, to, sequence) = (port(random >> 16), to(random), low(random));
             let mut segment = |sequence: u32, flags, payload| {
                 let header = tcp(from, to, sequence, flags);
                 traffic.push(Way::In, client, TCP, &header, payload);
@@ -187,6 +191,11 @@ impl Traffic {
             segment(sequence.wrapping_add(1), tcp_flag::ACK, &[]);
             segment(sequence.wrapping_add(1), tcp_flag::ACK, REQUEST);
         })
+    }
+
+    /// Completed handshakes, each with a request, to a web port.
+    pub(crate) fn web_flood(frames: usize) -> Self {
+        Self::handshakes(frames, |_| 80)
     }
 
     /// UDP datagrams in fragments, first and later ones.

@@ -314,7 +314,8 @@ impl Loss {
 }
 
 /// 50 ms of traffic: bounded, recycled, and mergeable. Windows of several workers and interfaces merge into what one
-/// worker would have seen, whatever the order.
+/// worker would have seen, whatever the order. Only `sessions` may differ a little: each worker follows handshakes by
+/// sample, and begins to follow a port with the first one that it sees complete.
 #[derive(Clone, Debug)]
 pub struct Window {
     /// Which 50 ms.

@@ -7,7 +7,7 @@
 use std::fmt;
 
 use super::baseline::{Baseline, LearningCaps, Phase, PlatformBaseline, Reference, Series, Unit};
-use crate::words::{Percent, Thousands, Times};
+use crate::words::{Bits, Percent, Thousands, Times};
 
 /// Who set a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -286,9 +286,11 @@ pub struct InForce {
     pub below_normal: bool,
     /// The limit that would be learned, whether or not a set one is in force.
     pub learned: Option<Limit>,
+    /// What a learned limit is at least, now or as soon as there is one: that of a host without traffic.
+    pub least: Limit,
 }
 
-/// What is in force for both units.
+/// What is in force for both units; its `Display` says at which limits traffic is judged and where they come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// In packets/s.
@@ -297,28 +299,82 @@ pub struct Limits {
     pub bps: InForce,
 }
 
+/// What a limit rests on. A change of it is worth a line; that a learned limit follows its reference is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ground {
+    /// Nothing yet.
+    Nothing,
+    /// Somebody's word.
+    Set(Limit),
+    /// What was learned, and how far learning has come.
+    Learned(Phase),
+}
+
 impl Limits {
     /// The limits that `settings` and what `baseline` has learned come to.
     #[must_use]
     pub fn in_force(settings: &Settings, baseline: &Baseline) -> Self {
-        let (pps, bps) = (
-            baseline.reference(Series::Pps),
-            baseline.reference(Series::Bps),
-        );
         Self {
             pps: in_force(
                 settings.set_pps_in_force(),
-                learned_pps(settings, &pps),
-                pps,
+                baseline.reference(Series::Pps),
+                |reference| limit_pps(settings, reference),
                 Unit::Packets,
             ),
             bps: in_force(
                 settings.set_bps,
-                learned_bps(settings, &bps),
-                bps,
+                baseline.reference(Series::Bps),
+                |reference| limit_bps(settings, reference),
                 Unit::Bits,
             ),
         }
+    }
+
+    /// What both rest on, packets first.
+    #[must_use]
+    pub fn grounds(&self) -> [Ground; 2] {
+        [self.pps.ground(), self.bps.ground()]
+    }
+}
+
+impl InForce {
+    fn ground(&self) -> Ground {
+        match self.limit {
+            None => Ground::Nothing,
+            Some(limit) if limit.origin.is_set() => Ground::Set(limit),
+            Some(_) => Ground::Learned(self.reference.phase),
+        }
+    }
+
+    fn write(&self, f: &mut fmt::Formatter<'_>, unit: Unit) -> fmt::Result {
+        let rate = |value| match unit {
+            Unit::Packets => format!("{} packets/s", Thousands(value)),
+            Unit::Bits => format!("{}/s", Bits(value)),
+        };
+        if let Some(Limit { value, origin }) = self.limit {
+            return write!(f, "limit {} ({origin})", rate(value));
+        }
+        let Reference {
+            limit_in_seconds,
+            multiplier_permille,
+            ..
+        } = self.reference;
+        let multiplier = Times(multiplier_permille);
+        let Limit { value, origin } = self.least;
+        write!(
+            f,
+            "no limit for {limit_in_seconds} s, then {multiplier} x the busiest second so far, at least {} ({origin})",
+            rate(value)
+        )
+    }
+}
+
+impl fmt::Display for Limits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("packets: ")?;
+        self.pps.write(f, Unit::Packets)?;
+        f.write_str("; bits: ")?;
+        self.bps.write(f, Unit::Bits)
     }
 }
 
@@ -326,19 +382,25 @@ impl Limits {
 /// below normal must not keep the baseline from learning what normal is.
 #[must_use]
 pub fn learning_caps(settings: &Settings, baseline: &Baseline) -> LearningCaps {
-    let half = |limit: Option<Limit>| limit.map(|limit| limit.value / 2);
+    let half = |in_force: &InForce| in_force.learned.map(|limit| limit.value / 2);
+    let Limits { pps, bps } = Limits::in_force(settings, baseline);
     LearningCaps {
-        pps: half(learned_pps(settings, &baseline.reference(Series::Pps))),
-        bps: half(learned_bps(settings, &baseline.reference(Series::Bps))),
+        pps: half(&pps),
+        bps: half(&bps),
     }
 }
 
 fn in_force(
     set: Option<SetLimit>,
-    learned: Option<Limit>,
     reference: Reference,
+    limit: impl Fn(&Reference) -> Limit,
     unit: Unit,
 ) -> InForce {
+    let learned = (reference.phase > Phase::FirstSeconds).then(|| limit(&reference));
+    let least = limit(&Reference {
+        value: 0,
+        ..reference
+    });
     let set = set.map(|set| Limit {
         value: set.value,
         origin: Origin::Set { by: set.by, unit },
@@ -350,17 +412,18 @@ fn in_force(
         reference,
         below_normal: knows_normal && set.is_some_and(|limit| limit.value < reference.value),
         learned,
+        least,
     }
 }
 
 /// V3: the multiple of the reference, but not below the floor.
-fn learned_pps(settings: &Settings, reference: &Reference) -> Option<Limit> {
+fn limit_pps(settings: &Settings, reference: &Reference) -> Limit {
     multiple(reference, settings.floor_pps, Unit::Packets)
 }
 
 /// V4: the same, but not above what the link lets through, and above what is normal in any case.
-fn learned_bps(settings: &Settings, reference: &Reference) -> Option<Limit> {
-    let mut limit = multiple(reference, settings.floor_bps, Unit::Bits)?;
+fn limit_bps(settings: &Settings, reference: &Reference) -> Limit {
+    let mut limit = multiple(reference, settings.floor_bps, Unit::Bits);
     if let Some(link_bps) = settings.link_bps.filter(|speed| *speed > 0) {
         let permille = settings.link_permille;
         let most = permille_of(link_bps, permille);
@@ -382,10 +445,10 @@ fn learned_bps(settings: &Settings, reference: &Reference) -> Option<Limit> {
             },
         };
     }
-    Some(limit)
+    limit
 }
 
-fn multiple(reference: &Reference, floor: u64, unit: Unit) -> Option<Limit> {
+fn multiple(reference: &Reference, floor: u64, unit: Unit) -> Limit {
     let Reference {
         value,
         phase,
@@ -393,12 +456,9 @@ fn multiple(reference: &Reference, floor: u64, unit: Unit) -> Option<Limit> {
         floor_factor: factor,
         ..
     } = *reference;
-    if phase == Phase::FirstSeconds {
-        return None;
-    }
     let learned = permille_of(value, multiplier_permille);
     let floor = floor.saturating_mul(factor);
-    Some(if learned > floor {
+    if learned > floor {
         let origin = Origin::Learned {
             reference: value,
             multiplier_permille,
@@ -414,7 +474,7 @@ fn multiple(reference: &Reference, floor: u64, unit: Unit) -> Option<Limit> {
             value: floor,
             origin: Origin::Floor { factor },
         }
-    })
+    }
 }
 
 fn permille_of(value: u64, permille: u64) -> u64 {
@@ -653,6 +713,60 @@ mod tests {
             ..Settings::default()
         };
         assert!(!Limits::in_force(&above, &normal).pps.below_normal);
+    }
+
+    #[test]
+    fn what_is_in_force_and_what_will_be_is_said_with_its_origin() {
+        let said = |settings: &Settings, seconds| {
+            Limits::in_force(settings, &used_to(3_000, 3, seconds)).to_string()
+        };
+        let learned = Settings::default();
+        assert_eq!(
+            said(&learned, 0),
+            "packets: no limit for 10 s, then 6 x the busiest second so far, at least 20,000 packets/s (2 x the floor for \
+             learned limits, while learning starts); bits: no limit for 10 s, then 6 x the busiest second so far, at \
+             least 200.0 Mbit/s (2 x the floor for learned limits, while learning starts)"
+        );
+        assert!(said(&learned, 7).starts_with("packets: no limit for 3 s, then"));
+        assert_eq!(
+            said(&learned, 3_000),
+            "packets: limit 18,042 packets/s (6 x the reference of 3,007 packets/s learned in less than an hour); bits: \
+             limit 100.0 Mbit/s (the floor for learned limits)"
+        );
+        let half_set = Settings {
+            set_pps: set(500, SetBy::Local),
+            link_bps: Some(100_000_000),
+            ..Settings::default()
+        };
+        assert_eq!(
+            said(&half_set, 0),
+            "packets: limit 500 packets/s (set with --threshold-pps); bits: no limit for 10 s, then 6 x the busiest \
+             second so far, at least 90.0 Mbit/s (90 % of the link's 100,000,000 bits/s)"
+        );
+    }
+
+    #[test]
+    fn limits_rest_on_a_word_or_on_a_stage_of_learning() {
+        let grounds = |settings: &Settings, seconds| {
+            Limits::in_force(settings, &used_to(3_000, 3, seconds)).grounds()
+        };
+        let learned = Settings::default();
+        for (seconds, ground) in [
+            (9, Ground::Nothing),
+            (10, Ground::Learned(Phase::Starting)),
+            (299, Ground::Learned(Phase::Starting)),
+            (300, Ground::Learned(Phase::WarmingUp)),
+            (3_600, Ground::Learned(Phase::Learned)),
+        ] {
+            assert_eq!(grounds(&learned, seconds), [ground, ground], "{seconds} s");
+        }
+        let platform = Settings {
+            platform_pps: Some(500),
+            ..Settings::default()
+        };
+        let [packets, bits] = grounds(&platform, 20);
+        assert!(matches!(packets, Ground::Set(limit) if limit.is_platform() && limit.value == 500));
+        assert_eq!(bits, Ground::Learned(Phase::Starting));
     }
 
     #[test]

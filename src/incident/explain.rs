@@ -278,7 +278,7 @@ fn sources(incident: &Incident) -> String {
         [largest, ..] => format!(
             "{} sent most, {}{}",
             largest.address,
-            if largest.error > 0 { "at most " } else { "" },
+            if largest.error > 0 { "at least " } else { "" },
             amount(largest.packets, Unit::Packets)
         ),
     };

@@ -1,6 +1,7 @@
 //! For tests: what goes out has the shape that the contracts describe.
 
 use std::collections::BTreeSet;
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
@@ -394,21 +395,26 @@ fn in_brief_the_lists_are_left_out() {
     }
 }
 
-/// Where the contract's examples are, when they are. Who names a place must have them there.
+/// Where the contract's examples are, when they are; says so when they are not. Who names a place must have them there.
 fn fixtures() -> Option<PathBuf> {
     let named = std::env::var_os("FTAGENT_SHARED").map(PathBuf::from);
     let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared");
     let folder = |shared: &PathBuf| shared.join("contract/fixtures");
-    match named {
+    let found = match named {
         Some(shared) => Some(folder(&shared)),
         None => Some(folder(&beside)).filter(|folder| folder.is_dir()),
+    };
+    if found.is_none() {
+        // Not println!, which is shown for tests that fail only.
+        let line = "skipped: neither FTAGENT_SHARED nor ../shared has the contract's examples\n";
+        let _ = io::stdout().write_all(line.as_bytes());
     }
+    found
 }
 
 #[test]
 fn what_goes_out_has_the_shape_of_the_contracts_examples() {
     let Some(folder) = fixtures() else {
-        println!("skipped: neither FTAGENT_SHARED nor ../shared has the contract's examples");
         return;
     };
     let seed = |kind| {
@@ -475,7 +481,6 @@ fn what_goes_out_has_the_shape_of_the_contracts_examples() {
 #[test]
 fn the_contracts_examples_of_answers_are_read() {
     let Some(folder) = fixtures() else {
-        println!("skipped: neither FTAGENT_SHARED nor ../shared has the contract's examples");
         return;
     };
     let read = |file: &str| {

@@ -8,6 +8,7 @@ use crate::common::generate::{self, Frames};
 use crate::common::netns::{FIRST, Lab, Offload, SECOND};
 use crate::common::process::Scratch;
 use crate::common::recording::{Recording, peak_pps};
+use crate::common::tell;
 use crate::story::{
     ENDS, LIMIT_PPS, Named, OPENS, PACKETS, PAUSE_MICROS, PEAK_PERCENT, RESOLVES, assert_named,
     assert_one_story, incident_of, seconds, table_row,
@@ -39,9 +40,7 @@ fn every_packet_sent_is_counted_once() {
     let gained = after.rx_packets - before.rx_packets;
     let packets: u64 = seconds(&seen).map(|second| second.pps).sum();
     let bits: u64 = seconds(&seen).map(|second| second.bps).sum();
-    println!(
-        "every packet: sent {PACKETS}, the interface gained {gained}, the agent told {packets}"
-    );
+    tell!("every packet: sent {PACKETS}, the interface gained {gained}, the agent told {packets}");
     assert_eq!(packets, gained, "{}", told(&seen));
     assert_eq!(
         bits,
@@ -117,9 +116,7 @@ fn a_flood_over_two_links_is_one_incident_with_the_rate_of_both() {
     );
     let arrived = recorded.iter().flat_map(|link| link.all(flooded));
     let peak = peak_pps(arrived.collect());
-    println!(
-        "{name}: {gained:?} packets arrived, the agent told {told_packets}; the peak was {peak}"
-    );
+    tell!("{name}: {gained:?} packets arrived, the agent told {told_packets}; the peak was {peak}");
     assert!(
         incident.peak_pps.abs_diff(peak) * 100 <= peak * PEAK_PERCENT,
         "{name}: peak {} against {peak} recorded",
@@ -180,7 +177,7 @@ fn a_reader_that_was_held_up_hides_nothing() {
     let captured = sum(|second| second.classes.values().sum());
     let (lost, delayed) = (sum(|second| second.lost_ring), sum(|second| second.delayed));
     let peak = peak_pps(recorded.all(flooded));
-    println!(
+    tell!(
         "{name}: {gained} packets arrived, the agent told {told_packets}, captured {captured}, lost {lost}, \
          had {delayed} late; the peak was {peak}"
     );
@@ -231,7 +228,7 @@ fn a_reader_that_was_held_up_for_long_takes_the_time_for_a_gap() {
         })
         .max();
     let after = seconds.iter().rev().take(3).map(|second| second.pps).max();
-    println!("held up for long: {after:?} pps after a gap of {missing:?} s");
+    tell!("held up for long: {after:?} pps after a gap of {missing:?} s");
     assert!(log.contains("warning: held up for"), "{log}");
     assert!(
         missing.is_some_and(|missing| missing >= HELD_UP_FOR_LONG.as_secs()),

@@ -5,16 +5,12 @@
 //! time from the first attack packet to the event is measured twice: by the agent, and by tcpdump's time stamp against
 //! the arrival of the line. The recording is then replayed, and must say the same.
 //!
-//! Run alone, with `--nocapture` to see the delays: `cargo test --test live -- --nocapture`.
+//! Each flood adds a line to the table of delays.
 
 #![expect(
     clippy::expect_used,
     clippy::panic,
     reason = "a test that cannot go on says so by panicking"
-)]
-#![expect(
-    clippy::print_stdout,
-    reason = "delays and figures are for people to read"
 )]
 
 #[path = "../common/mod.rs"]

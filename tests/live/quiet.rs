@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
+use ftagent::clock;
+use ftagent::detect::baseline::{self, Baseline, Judgement, LearningCaps, SecondValues};
+use ftagent::ledger::{self, Ledger};
+
 use crate::common::agent::Agent;
 use crate::common::event::told;
 use crate::common::generate;
-use crate::common::netns::{Lab, Offload};
-use crate::common::process::finish;
+use crate::common::netns::{HOST_LINK, Lab, Offload};
+use crate::common::process::{Scratch, finish};
 use crate::story::{ENDS, seconds, silent};
 
 #[test]
@@ -33,6 +37,65 @@ fn an_idle_link_is_silent_and_its_seconds_are_told() {
         "{}",
         told(&seen)
     );
+}
+
+/// A state directory of an agent that has watched a silent link for so many seconds, until now.
+fn watched_for(seconds: u64) -> Scratch {
+    let mut baseline = Baseline::new(baseline::Settings::default());
+    let now = clock::now().as_seconds();
+    for second in now - seconds..now {
+        let (values, caps) = (SecondValues::new(), LearningCaps::default());
+        baseline.second(second, &values, Judgement::Quiet, &caps);
+    }
+    let state = Scratch::new();
+    let settings = ledger::Settings {
+        dir: Some(state.path().to_path_buf()),
+        ..ledger::Settings::default()
+    };
+    let (ledger, _) = Ledger::open(settings).expect("a new directory can be used");
+    ledger.baseline(baseline.state());
+    ledger.close(Duration::from_secs(5));
+    state
+}
+
+#[test]
+fn it_says_at_which_limits_it_watches_and_when_learning_changes_them() {
+    let Some(lab) = Lab::new(Offload::Default, &[]) else {
+        return;
+    };
+    let starting = "limit 20,000 packets/s (2 x the floor for learned limits, while learning starts); bits: limit 200.0 \
+                    Mbit/s (2 x the floor for learned limits, while learning starts)";
+    let later = "limit 10,000 packets/s (the floor for learned limits); bits: limit 100.0 Mbit/s (the floor for learned \
+                 limits)";
+    let nothing = "no limit for 10 s, then 6 x the busiest second so far, at least 20,000 packets/s (2 x the floor for \
+                   learned limits, while learning starts); bits: no limit for 10 s, then 6 x the busiest second so far, \
+                   at least 200.0 Mbit/s (2 x the floor for learned limits, while learning starts)";
+    let stages = [
+        (0, nothing, "limits while learning starts", starting),
+        (295, starting, "limits while warming up", later),
+        (3_595, later, "limits as learned", later),
+    ];
+    let mut agents = Vec::new();
+    for (watched, at_first, stage, then) in stages {
+        let state = watched_for(watched);
+        let agent = Agent::start_in(&lab, &[HOST_LINK], state.path(), &[]);
+        let greeting = format!("watching {HOST_LINK} (veth, MTU 1500); packets: {at_first}");
+        assert!(agent.log().ends_with(&greeting), "{}", agent.log());
+        agents.push((agent, state, format!("{stage}: packets: {then}")));
+    }
+    for (agent, _state, notice) in &agents {
+        assert!(
+            agent.says(notice, Duration::from_secs(30)),
+            "{notice}\n{}",
+            agent.log()
+        );
+    }
+    for (agent, _state, _) in agents {
+        let log = agent.log();
+        let told = log.matches("ftagent: limits ").count();
+        assert_eq!(told, 1, "{log}");
+        agent.stop();
+    }
 }
 
 #[test]

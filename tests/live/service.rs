@@ -15,6 +15,7 @@ use crate::common::agent::{Agent, PROGRAM};
 use crate::common::generate::{self, Frames};
 use crate::common::netns::{HOST_LINK, Lab, Offload};
 use crate::common::process::{Running, Scratch, finish};
+use crate::common::tell;
 use crate::story::{PACKETS, PAUSE_MICROS};
 
 #[test]
@@ -132,7 +133,7 @@ fn the_service_manager_hears_when_it_is_ready_how_it_is_and_that_it_lives() {
         &["--threshold-pps", "50000"],
     );
     manager.waits_for("READY=1\n", second * 5);
-    println!("ready after {:?}", begun.elapsed());
+    tell!("ready after {:?}", begun.elapsed());
     let heard = manager.hears_for(second * 6);
     let watchdogs = count(&heard, "WATCHDOG=1\n");
     // Each 400 ms: 15 in six seconds, and a busy machine may be late for some.
@@ -171,7 +172,7 @@ fn the_service_manager_hears_when_it_is_ready_how_it_is_and_that_it_lives() {
 
     let begun = clock::monotonic();
     agent.stop();
-    println!("SIGTERM to exit: {:?}", begun.elapsed());
+    tell!("SIGTERM to exit: {:?}", begun.elapsed());
     manager.waits_for("STOPPING=1\n", second);
 }
 
@@ -187,7 +188,7 @@ fn a_second_signal_to_end_is_obeyed_at_once() {
     std::thread::sleep(Duration::from_millis(5));
     agent.signal(Signal::INT);
     let status = agent.ends_within(Duration::from_secs(2));
-    println!("two signals to exit: {:?}", begun.elapsed());
+    tell!("two signals to exit: {:?}", begun.elapsed());
     assert_eq!(
         status.and_then(|status| status.code()),
         Some(1),
@@ -210,7 +211,7 @@ fn it_ends_in_time_under_a_flood_and_tells_the_last_word() {
     std::thread::sleep(Duration::from_millis(300));
     let begun = clock::monotonic();
     let seen = agent.stop();
-    println!("SIGTERM to exit in a flood: {:?}", begun.elapsed());
+    tell!("SIGTERM to exit in a flood: {:?}", begun.elapsed());
     // It is not over: the next start goes on with it.
     let last = seen.last().map(|seen| &seen.event);
     assert!(

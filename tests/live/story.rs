@@ -9,6 +9,7 @@ use crate::common::netns::Lab;
 use crate::common::process::Running;
 use crate::common::recording::Recording;
 use crate::common::replay::replay;
+use crate::common::tell;
 
 /// The limit that floods are judged against. The generators reach 4,000 to 8,000 packets a second here: 4 to 8 times.
 pub(crate) const LIMIT_PPS: u64 = 1_000;
@@ -109,12 +110,17 @@ pub(crate) fn incident_of(seen: &Seen) -> &Incident {
 pub(crate) fn table_row(name: &str, incident: &Incident, delay_millis: u64) {
     static HEAD: Once = Once::new();
     HEAD.call_once(|| {
-        println!(
+        tell!(
             "{:<30} {:<50} {:>6} {:>9} {:>11} {:>9}",
-            "flood", "found", "sure %", "peak pps", "measured ms", "agent ms"
+            "flood",
+            "found",
+            "sure %",
+            "peak pps",
+            "measured ms",
+            "agent ms"
         );
     });
-    println!(
+    tell!(
         "{name:<30} {:<50} {:>6} {:>9} {delay_millis:>11} {:>9}",
         format!("{}/{}", incident.attack_family, incident.attack_subtype),
         incident.confidence,
@@ -191,7 +197,7 @@ pub(crate) fn silent(
     assert!(opened.is_none(), "{name}: {}", agent.told());
     let seen = agent.stop();
     let peak = seconds(&seen).map(|second| second.pps).max().unwrap_or(0);
-    println!("{name:<30} silent at up to {peak} pps");
+    tell!("{name:<30} silent at up to {peak} pps");
     assert!(
         peak >= at_least_pps,
         "{name}: only {peak} pps reached the host"

@@ -7,6 +7,7 @@ use rustix::process::Signal;
 
 use crate::common::event::Event;
 use crate::common::process::until;
+use crate::common::tell;
 use crate::node::{LIMIT_PPS, Node, QUICK, assert_right};
 
 /// A flood ends after seconds, is held for ten, and told then.
@@ -46,7 +47,7 @@ fn an_attack_is_told_by_the_seed_contract_from_its_opening_to_a_last_update() {
     let first = steps.first().expect("there were steps");
     assert_eq!(first.body["attack_family"], "syn_flood");
     let delay_millis = first.wall.millis_since(opened.at);
-    println!(
+    tell!(
         "event line to request: {delay_millis} ms; {} steps",
         steps.len()
     );

@@ -8,10 +8,6 @@
     clippy::panic,
     reason = "a test that cannot go on says so by panicking"
 )]
-#![expect(
-    clippy::print_stdout,
-    reason = "delays and figures are for people to read"
-)]
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -13,6 +13,7 @@ use crate::common::agent::PROGRAM;
 use crate::common::event::Event;
 use crate::common::netns::HOST_LINK;
 use crate::common::process::{Running, finish, until};
+use crate::common::tell;
 use crate::node::{KEY, Node};
 
 #[test]
@@ -238,7 +239,7 @@ fn an_end_comes_in_time_whatever_the_platform_does() {
     let begun = clock::monotonic();
     // Panics when it takes longer than the product's 3 s.
     agent.stop();
-    println!("ended after {} ms", begun.elapsed().as_millis());
+    tell!("ended after {} ms", begun.elapsed().as_millis());
     for path in std::fs::read_dir(node.state.path()).expect("a state directory") {
         let metadata = path.and_then(|entry| entry.metadata()).expect("a file");
         assert_eq!(metadata.permissions().mode() & 0o077, 0);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use ftagent::demo::platform::{Call, Fault, Oddity, Serves};
 
 use crate::common::event::{Event, Seen};
+use crate::common::tell;
 use crate::node::Node;
 
 #[test]
@@ -55,7 +56,7 @@ fn a_platform_that_sends_a_byte_a_second_does_not_move_the_windows() {
     let quiet = lateness(&mut agent, 8);
     node.platform.set_fault_everywhere(Fault::slow(1));
     let slow = lateness(&mut agent, 8);
-    println!("second told after its end, median: {quiet} us, with a slow platform {slow} us");
+    tell!("second told after its end, median: {quiet} us, with a slow platform {slow} us");
     // The product's 5 ms, on a machine that tests share.
     assert!(
         slow <= quiet + 5_000,

@@ -9,6 +9,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use log::Level;
 
 use crate::capture::CaptureError;
+use crate::detect::baseline::Phase;
+use crate::detect::limits::{Ground, Limits};
 use crate::words::{Duration, Thousands};
 
 /// Something that happened to the agent. Its `Display` is the line for the log.
@@ -42,6 +44,8 @@ pub enum Notice {
         /// Packets that the interfaces counted meanwhile; `None` without counters.
         packets: Option<u64>,
     },
+    /// The limits rest on something else than before; those of the start are told at the start.
+    Limits(Box<Limits>),
     /// Something works less well than it should, in words.
     Degraded(String),
 }
@@ -53,7 +57,7 @@ impl Notice {
         match self {
             Self::LinkLost(_) | Self::LinkRenamed { .. } => Level::Warn,
             Self::ClockSet { .. } | Self::HeldUp { .. } | Self::Degraded(_) => Level::Warn,
-            Self::LinkBack { .. } => Level::Info,
+            Self::LinkBack { .. } | Self::Limits(_) => Level::Info,
         }
     }
 }
@@ -86,8 +90,23 @@ impl fmt::Display for Notice {
                 }
                 f.write_str(" in a time that is not judged")
             }
+            Self::Limits(limits) => write!(f, "{}: {limits}", stage(limits)),
             Self::Degraded(what) => f.write_str(what),
         }
+    }
+}
+
+/// How far learning has come, as far as a limit rests on it: of two, the one that has further to go.
+fn stage(limits: &Limits) -> &'static str {
+    let phases = limits.grounds().map(|ground| match ground {
+        Ground::Learned(phase) => Some(phase),
+        Ground::Nothing | Ground::Set(_) => None,
+    });
+    match phases.into_iter().flatten().min() {
+        None => "limits in force",
+        Some(Phase::FirstSeconds | Phase::Starting) => "limits while learning starts",
+        Some(Phase::WarmingUp) => "limits while warming up",
+        Some(Phase::Learned) => "limits as learned",
     }
 }
 
@@ -156,6 +175,34 @@ mod tests {
         ] {
             assert_eq!(notice.to_string(), line);
         }
+    }
+
+    #[test]
+    fn limits_are_told_with_how_far_learning_has_come() {
+        use crate::detect::baseline::{Baseline, Judgement, LearningCaps, SecondValues, Settings};
+        use crate::detect::limits;
+
+        let mut baseline = Baseline::new(Settings::default());
+        let mut said = Vec::new();
+        for second in 0..=3_600 {
+            if [0, 10, 300, 3_600].contains(&second) {
+                let limits = Limits::in_force(&limits::Settings::default(), &baseline);
+                let line = Notice::Limits(Box::new(limits)).to_string();
+                said.push(line.split(" (").next().unwrap_or_default().to_owned());
+            }
+            let values = SecondValues::new();
+            let caps = LearningCaps::default();
+            baseline.second(1_772_409_600 + second, &values, Judgement::Quiet, &caps);
+        }
+        assert_eq!(
+            said,
+            [
+                "limits in force: packets: no limit for 10 s, then 6 x the busiest second so far, at least 20,000 packets/s",
+                "limits while learning starts: packets: limit 20,000 packets/s",
+                "limits while warming up: packets: limit 10,000 packets/s",
+                "limits as learned: packets: limit 10,000 packets/s",
+            ]
+        );
     }
 
     #[test]

@@ -41,8 +41,12 @@ const HEAVY_SOURCES: usize = 1_024;
 /// Heavy hitters kept among IPv6 networks of 64 bits: who owns one can send from every address in it.
 const HEAVY_NETWORKS: usize = 512;
 
-/// Packets that must certainly be a source's before it is listed from estimates.
+/// Packets that must certainly be a source's before it is listed (detection.md, section 10) ...
 const LISTED_PACKETS: u64 = 10;
+
+/// ... or, of a few hundred packets in all, so many and a hundredth of them: ten packets would be a large part of so
+/// little. One packet never lists anybody: that is what a forged source sends.
+const LISTED_OF_FEW: u64 = 2;
 
 /// How many different sources there were.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -312,9 +316,9 @@ impl SourceSummary {
 
     /// The largest sources: at most `n`, most packets first, then lower address.
     ///
-    /// Listed is who certainly sent a permille of all packets. While every source is counted exactly that is all: an
-    /// operator wants to see sixty sources of five packets each. Once sketches are involved it takes ten packets as
-    /// well. Under a flood from forged addresses nobody qualifies, and the list is empty.
+    /// Listed is who certainly sent a permille of all packets and ten of them, or two packets and a hundredth of all:
+    /// of a few hundred packets, sixty sources of five each are worth seeing. Under a flood from forged addresses nobody
+    /// qualifies, and the list is empty.
     #[must_use]
     pub fn largest(&self, n: usize) -> Vec<SourceCount> {
         let floor = self.listing_floor();
@@ -374,12 +378,8 @@ impl SourceSummary {
 
     /// The fewest packets that make a source worth listing.
     fn listing_floor(&self) -> u64 {
-        let permille = self.packets.div_ceil(1_000).max(1);
-        if self.sketches.packets == 0 {
-            permille
-        } else {
-            permille.max(LISTED_PACKETS)
-        }
+        let of_few = self.packets.div_ceil(100).max(LISTED_OF_FEW);
+        self.packets.div_ceil(1_000).max(LISTED_PACKETS.min(of_few))
     }
 
     /// Lists those of one family who have `floor` packets in the exact table and among the heavy hitters together.

@@ -267,6 +267,13 @@ impl Baseline {
             multiplier_permille,
             floor_factor,
             held: tracked.held,
+            limit_in_seconds: if phase == Phase::FirstSeconds {
+                self.settings
+                    .first_seconds
+                    .saturating_sub(self.clock.observed)
+            } else {
+                0
+            },
         }
     }
 

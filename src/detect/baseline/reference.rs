@@ -66,6 +66,8 @@ pub struct Reference {
     pub floor_factor: u64,
     /// Whether it would be higher if a person accepted it.
     pub held: bool,
+    /// Seconds until there is a learned limit; 0 from then on.
+    pub limit_in_seconds: u64,
 }
 
 /// A level that a person has called normal.

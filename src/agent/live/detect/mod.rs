@@ -20,6 +20,7 @@ use crate::agent::telling::{sample, tell_event};
 use crate::capture::counter::Captured;
 use crate::clock::Timestamp;
 use crate::count::{WINDOW_NANOS, WINDOWS_PER_SECOND, Window, WindowIndex};
+use crate::detect::limits::Ground;
 use crate::engine::{Engine, Outcome};
 use crate::ledger::Ledger;
 
@@ -158,6 +159,8 @@ pub(super) struct Judge {
     /// What capture saw of each interface in the window.
     captured: Vec<Captured>,
     attendance: Attendance,
+    /// What the limits rested on when they were said last: at the start by whoever started us.
+    said: [Ground; 2],
 }
 
 impl Judge {
@@ -170,6 +173,7 @@ impl Judge {
         seed: u64,
     ) -> Self {
         Self {
+            said: engine.detector().limits().grounds(),
             engine,
             counters,
             labels,
@@ -220,7 +224,19 @@ impl Judge {
         relabel(&mut outcome, &self.labels);
         self.telling
             .tell(outcome, self.labels.at(now), &self.engine);
+        self.say_limits();
         self.telling.pulse.beat();
+    }
+
+    /// Says the limits when they rest on something new: the first learned one, the next stage of learning, somebody's
+    /// word.
+    fn say_limits(&mut self) {
+        let limits = self.engine.detector().limits();
+        let grounds = limits.grounds();
+        if std::mem::replace(&mut self.said, grounds) != grounds {
+            let notice = Notice::Limits(Box::new(*limits));
+            self.telling.sink.notice(notice);
+        }
     }
 
     /// Changes what is to change from the next window on.

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use super::super::links::{LinkState, Links};
 use super::*;
 use crate::capture::counter::CounterReading;
-use crate::detect::limits::{SetBy, SetLimit};
+use crate::detect::limits::{LocalLimits, SetBy, SetLimit};
 use crate::engine::{Outcome, Settings};
 use crate::incident::Event;
 
@@ -191,8 +191,17 @@ impl Rig {
         events.cloned().collect()
     }
 
+    /// Notices but those of limits.
     fn notices(&self) -> Vec<String> {
-        self.told.0.lock().unwrap().notices.clone()
+        let mut notices = self.told.0.lock().unwrap().notices.clone();
+        notices.retain(|notice| !is_of_limits(notice));
+        notices
+    }
+
+    fn limits_told(&self) -> Vec<String> {
+        let mut notices = self.told.0.lock().unwrap().notices.clone();
+        notices.retain(|notice| is_of_limits(notice));
+        notices
     }
 
     /// The seconds that were told: when, and how many packets.
@@ -216,6 +225,10 @@ impl Rig {
         let state = serde_json::to_value(self.judge.engine.detector().baseline().state()).unwrap();
         state.pointer(path).and_then(serde_json::Value::as_u64)
     }
+}
+
+fn is_of_limits(notice: &str) -> bool {
+    notice.starts_with("limits ")
 }
 
 fn up(captures: u32) -> LinkState {
@@ -375,4 +388,34 @@ fn an_attack_that_an_interface_comes_back_into_stays_one_incident() {
         "{events:?}"
     );
     assert_eq!(events.last().map(|event| event.incident().pulses), Some(0));
+}
+
+#[test]
+fn limits_are_said_when_they_rest_on_something_new_and_only_then() {
+    let mut rig = Rig::new(Settings::default(), false);
+    rig.windows(20 * 9, 300);
+    assert!(rig.limits_told().is_empty());
+    rig.windows(20 * 2, 300);
+    let first = "limits while learning starts: packets: limit 36,000 packets/s (6 x the busiest second so far of 6,000 \
+                 packets/s); bits: limit 200.0 Mbit/s (2 x the floor for learned limits, while learning starts)";
+    assert_eq!(rig.limits_told(), [first]);
+    // The limit rises with the busiest second, which is no news.
+    rig.windows(20 * 280, 400);
+    assert_eq!(rig.limits_told().len(), 1);
+    rig.windows(20 * 10, 400);
+    let told = rig.limits_told();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[1].starts_with("limits while warming up: packets: limit "));
+    // Somebody sets one, and takes it back.
+    rig.judge.obey(Order::Limits(LocalLimits {
+        pps: limit(90_000).detect.limits.set_pps,
+        bps: None,
+    }));
+    rig.windows(1, 400);
+    rig.judge.obey(Order::Limits(LocalLimits::default()));
+    rig.windows(20, 400);
+    let told = rig.limits_told();
+    assert_eq!(told.len(), 4, "{told:?}");
+    assert!(told[2].contains("packets: limit 90,000 packets/s (set with --threshold-pps); bits: "));
+    assert!(told[3].starts_with("limits while warming up: packets: limit "));
 }
