@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use common::agent::PROGRAM;
 use common::process::{Finished, Scratch, finish};
-use common::tell;
+use common::{skip, tell};
 use ftagent::config::{Config, Environment, Key, Options, Origin, Sources, Takes, Value};
 use ftagent::demo::platform::{
     Endpoint, Fault, NodeConfig, Platform, Settings as PlatformSettings,
@@ -1929,7 +1929,7 @@ fn options_of_run_win_over_the_file_and_its_messages_name_them() {
 #[test]
 fn a_file_that_this_user_may_not_read_is_a_matter_of_rights() {
     if !rustix::process::geteuid().is_root() {
-        tell!("skipped: being another user takes root");
+        skip("being another user takes root");
         return;
     }
     let host = Host::new();

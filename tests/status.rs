@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use common::agent::PROGRAM;
 use common::process::{Finished, Scratch, finish, until};
-use common::tell;
+use common::{skip, tell};
 use ftagent::clock::{self, Timestamp};
 use ftagent::demo::platform::{self, Endpoint, Fault, FaultBody, NodeConfig, Platform, Serves};
 use ftagent::detect::baseline::{
@@ -628,7 +628,7 @@ fn without_a_state_directory_it_says_so_and_what_to_do() {
 fn a_user_who_may_not_look_is_told_so() {
     const NOBODY: u32 = 65_534;
     if !rustix::process::geteuid().is_root() {
-        tell!("skipped: only root can become another user");
+        skip("only root can become another user");
         return;
     }
     let host = Host::new();

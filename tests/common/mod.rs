@@ -16,7 +16,10 @@ pub(crate) mod packets;
 pub(crate) mod process;
 pub(crate) mod recording;
 pub(crate) mod replay;
+mod skip;
 mod tell;
 
+#[allow(unused_imports, reason = "each test binary uses its own part")]
+pub(crate) use skip::skip;
 #[allow(unused_imports, reason = "each test binary uses its own part")]
 pub(crate) use tell::tell;
