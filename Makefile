@@ -29,12 +29,13 @@ test: ## build and run every test
 	$(CARGO) test --locked --all-targets
 	$(CARGO) test --locked --doc
 
-bench: ## measure the engine and print one table
+bench: ## measure the engine and print one table, a section a unit
 	scripts/setup.sh build
 	$(CARGO) bench --locked --no-run
 	@touch $(target_dir)/bench-began
 	$(CARGO) bench --locked -- --quiet --warm-up-time 0.3 --measurement-time 1
 	@benches/table.sh $(target_dir) $(target_dir)/bench-began
+	@printf '\nmake bench-replay compares replaying a file with tcpdump reading it.\n'
 
 bench-replay: ## compare replaying a file with tcpdump reading it: at most twice its time
 	scripts/setup.sh build test
