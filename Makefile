@@ -33,12 +33,13 @@ test-long: ## kill the agent more than 200 times, and the ledger 200 times: half
 	scripts/setup.sh build test
 	FTAGENT_LONG=1 $(CARGO) test --locked --test crash_ledger --test whole killed_at -- --nocapture
 
-bench: ## measure the engine and print one table
+bench: ## measure the engine and print one table, a section a unit
 	scripts/setup.sh build
 	$(CARGO) bench --locked --no-run
 	@touch $(target_dir)/bench-began
 	$(CARGO) bench --locked -- --quiet --warm-up-time 0.3 --measurement-time 1
 	@benches/table.sh $(target_dir) $(target_dir)/bench-began
+	@printf '\nmake bench-replay compares replaying a file with tcpdump reading it.\n'
 
 bench-replay: ## compare replaying a file with tcpdump reading it: at most twice its time
 	scripts/setup.sh build test

@@ -21,21 +21,35 @@ use ftagent::count::WindowIndex;
 /// Sources of the floods that come from somebody: a small botnet.
 const STEADY: Senders = Senders::Few(256);
 
+/// Whether an incident is open while it is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Flood,
+    Ordinary,
+}
+
 fn hot_path(c: &mut Criterion<CpuTime>) {
-    let floods = [
-        (
-            "syn_random_v4",
-            Traffic::syn_flood(LINE_RATE_WINDOW, Senders::Random),
-        ),
-        ("syn_256_v4", Traffic::syn_flood(LINE_RATE_WINDOW, STEADY)),
+    let line_rate = |senders| Traffic::syn_flood(LINE_RATE_WINDOW, senders);
+    let traffics = [
+        ("syn_random_v4", line_rate(Senders::Random), Kind::Flood),
+        ("syn_256_v4", line_rate(STEADY), Kind::Flood),
         (
             "udp_random_v4",
             Traffic::udp_flood(LINE_RATE_WINDOW, Senders::Random),
+            Kind::Flood,
         ),
-        ("syn_random_v6", Traffic::syn_flood_v6(LINE_RATE_WINDOW)),
-        ("mixed", Traffic::mixed(LINE_RATE_WINDOW / 4)),
+        (
+            "syn_random_v6",
+            Traffic::syn_flood_v6(LINE_RATE_WINDOW),
+            Kind::Flood,
+        ),
+        (
+            "mixed",
+            Traffic::mixed(LINE_RATE_WINDOW / 4),
+            Kind::Ordinary,
+        ),
     ];
-    for (name, mut traffic) in floods {
+    for (name, mut traffic, kind) in traffics {
         let mut group = c.benchmark_group("hot_path");
         group
             .throughput(Throughput::Elements(traffic.len() as u64))
@@ -59,6 +73,9 @@ fn hot_path(c: &mut Criterion<CpuTime>) {
         });
         let mut pipeline = Pipeline::new();
         group.bench_function(format!("{name}/engine"), |b| {
+            if kind == Kind::Flood {
+                pipeline.be_attacked(&mut traffic);
+            }
             b.iter_custom(|windows| {
                 let mut spent = Duration::ZERO;
                 for _ in 0..windows {
@@ -70,6 +87,9 @@ fn hot_path(c: &mut Criterion<CpuTime>) {
                 }
                 spent
             });
+            if kind == Kind::Flood {
+                pipeline.assert_attacked();
+            }
         });
         group.finish();
     }

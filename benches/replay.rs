@@ -20,8 +20,11 @@ use ftagent::capture::{Capture, PacketSource};
 use ftagent::count;
 use ftagent::engine::Engine;
 
-/// Windows in a file.
-const WINDOWS: usize = 2;
+/// Windows in a file. A flood opens its incident after the second, and is half over then.
+const WINDOWS: usize = 4;
+
+/// Packets a second from which an incident opens: more than all of the ordinary traffic, and two windows of a flood.
+const LIMIT_PPS: u64 = 1_400_000;
 
 fn open(file: &[u8]) -> CaptureReader<Cursor<&[u8]>> {
     CaptureReader::new(Cursor::new(file), "memory").expect("what was written can be read")
@@ -37,38 +40,41 @@ fn read(file: &[u8]) -> u64 {
     packets
 }
 
-fn replay(file: &[u8]) -> Summary {
+/// What it came to, and how many events there were.
+fn replay(file: &[u8]) -> (Summary, usize) {
     let settings = ReplaySettings {
         classify: traffic::host(),
         count: count::Settings::default(),
         warmup_seconds: 0,
     };
-    let mut engine = Engine::new(pipeline::settings_with_limit(), None);
+    let mut engine = Engine::new(pipeline::settings_with(LIMIT_PPS), None);
     let mut events = 0;
     let (summary, ended) = agent::replay(&mut open(file), &settings, &mut engine, &mut |outcome| {
         events += outcome.events.len();
     });
     assert!(ended.is_ok(), "the file is whole");
-    black_box(events);
-    summary
+    (summary, events)
 }
 
 fn benches(c: &mut Criterion<CpuTime>) {
     let mut group = c.benchmark_group("replay");
     group.sampling_mode(SamplingMode::Flat).sample_size(10);
-    let floods = [
+    let traffics = [
         (
             "syn_random_v4",
             Traffic::syn_flood(LINE_RATE_WINDOW, Senders::Random),
+            true,
         ),
-        ("mixed", Traffic::mixed(LINE_RATE_WINDOW / 4)),
+        ("mixed", Traffic::mixed(LINE_RATE_WINDOW / 4), false),
     ];
-    for (name, mut traffic) in floods {
+    for (name, mut traffic, is_flood) in traffics {
         let mut file = Vec::new();
         traffic
             .write_pcap(WINDOWS * traffic.len(), &mut file)
             .expect("memory can be written");
-        group.throughput(Throughput::Elements(replay(&file).packets));
+        let (summary, events) = replay(&file);
+        assert_eq!(events > 0, is_flood, "{name}: {events} events");
+        group.throughput(Throughput::Elements(summary.packets));
         group.bench_function(format!("{name}/read"), |b| {
             b.iter(|| read(black_box(&file)))
         });

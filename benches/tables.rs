@@ -2,9 +2,12 @@
 //!
 //! Throughput is in packets (or entries), so that the time of an element is the time of an `add`.
 
+mod common;
+
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use common::cpu::{self, CpuTime};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ftagent::classify::TrafficClass;
 use ftagent::count::{FlowBitmap, FlowHistory, PortHistogram, Seeded, SourceSummary, SourceTally};
@@ -46,7 +49,7 @@ fn fill(tally: &mut SourceTally, sources: &[IpAddr]) {
 }
 
 /// Filling a window at line rate and emptying it, by who sends.
-fn sources(c: &mut Criterion) {
+fn sources(c: &mut Criterion<CpuTime>) {
     let mut group = c.benchmark_group("sources");
     group
         .throughput(Throughput::Elements(WINDOW_PACKETS as u64))
@@ -78,7 +81,7 @@ fn sources(c: &mut Criterion) {
 }
 
 /// Closing a window: merging two workers' tallies, absorbing one into a summary, reading it.
-fn closing(c: &mut Criterion) {
+fn closing(c: &mut Criterion<CpuTime>) {
     let senders: Vec<_> = random(WINDOW_PACKETS).into_iter().map(v4).collect();
     let exact = window(senders.get(..65_536).unwrap_or_default());
     let flood = window(&senders);
@@ -117,7 +120,7 @@ fn closing(c: &mut Criterion) {
     clippy::cast_possible_truncation,
     reason = "random bits, any of them will do"
 )]
-fn ports(c: &mut Criterion) {
+fn ports(c: &mut Criterion<CpuTime>) {
     let mut group = c.benchmark_group("ports");
     group
         .throughput(Throughput::Elements(WINDOW_PACKETS as u64))
@@ -141,7 +144,7 @@ fn ports(c: &mut Criterion) {
 }
 
 /// Marking a window's flows and emptying the bitmap; admitting one to the history.
-fn flows(c: &mut Criterion) {
+fn flows(c: &mut Criterion<CpuTime>) {
     let mut group = c.benchmark_group("flows");
     let packets = random(WINDOW_PACKETS);
     let mut bitmap = FlowBitmap::new();
@@ -166,5 +169,9 @@ fn flows(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, sources, closing, ports, flows);
+criterion_group! {
+    name = benches;
+    config = cpu::criterion();
+    targets = sources, closing, ports, flows
+}
 criterion_main!(benches);

@@ -1,6 +1,7 @@
 //! The command line as users meet it: one clear line for each error, the right exit code, and help that fits a screen.
 //!
-//! Runs the binary. Nothing here needs a network; what needs root says so and is skipped without it.
+//! Runs the binary. Nothing here needs a network; what needs root says so and is skipped without it, unless
+//! live tests are required (`CI` or `FTAGENT_REQUIRE_LIVE` is set).
 
 #![expect(
     clippy::expect_used,
@@ -18,8 +19,8 @@ use std::time::Duration;
 
 use common::agent::PROGRAM;
 use common::manifest::recorded;
+use common::needs::skip;
 use common::process::{Finished, Scratch, finish};
-use common::tell;
 use serde_json::Value;
 
 /// Longer than any command here takes on a busy machine.
@@ -111,7 +112,7 @@ fn loopback_is_not_watched() {
 #[test]
 fn without_the_capability_it_says_how_to_get_it() {
     if !is_root() {
-        tell!("skipped: giving up capabilities needs root to have them");
+        skip("giving up capabilities needs root to have them");
         return;
     }
     let scratch = Scratch::new();

@@ -23,9 +23,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use common::agent::PROGRAM;
-use common::needs::shared;
+use common::needs::{shared, skip};
 use common::process::{Finished, Scratch, finish};
-use common::tell;
 use ftagent::config::{Config, Environment, Key, Options, Origin, Sources, Takes, Value};
 use ftagent::demo::platform::{
     Endpoint, Fault, FaultBody, NodeConfig, Platform, Settings as PlatformSettings,
@@ -2089,7 +2088,7 @@ fn options_of_run_win_over_the_file_and_its_messages_name_them() {
 #[test]
 fn a_file_that_this_user_may_not_read_is_a_matter_of_rights() {
     if !rustix::process::geteuid().is_root() {
-        tell!("skipped: being another user takes root");
+        skip("being another user takes root");
         return;
     }
     let host = Host::new();

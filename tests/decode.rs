@@ -13,6 +13,7 @@ mod needs;
 #[path = "common/tell.rs"]
 mod tell;
 
+use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
@@ -23,7 +24,9 @@ use ftagent::classify::{
     TunnelKind, Undecodable, Vantage, tcp_flag,
 };
 use ftagent::clock::Timestamp;
+use ftagent::count::{self, Count, Meter, Window, WindowIndex};
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 use tell::tell;
 
 // ---- frames ----
@@ -1457,6 +1460,83 @@ fn a_flaw_inside_a_tunnel_is_the_tunnels() {
     );
 }
 
+/// The outer packet is counted, the inner one never: not in frames, classes, protocols, flags, ports or sources.
+#[test]
+fn what_a_tunnel_carries_is_counted_once() {
+    let straight = inner_v4(TCP, &tcp(tcp_flag::SYN, &[]));
+    let straight_v6 = v6(TCP, &tcp(tcp_flag::SYN, &[]));
+    let bridged = ethernet(0x0800, &straight);
+    let (gre_class, in_ip, in_udp) = (
+        TrafficClass::Gre,
+        TrafficClass::OtherIp,
+        TrafficClass::UdpOther,
+    );
+    for (name, class, protocol, sample) in [
+        (
+            "GRE",
+            gre_class,
+            GRE,
+            of_v4(GRE, &gre(0, 0x0800, &[], &straight)),
+        ),
+        (
+            "GRE, bridged",
+            gre_class,
+            GRE,
+            of_v4(GRE, &gre(0, 0x6558, &[], &bridged)),
+        ),
+        ("IPv4 in IPv4", in_ip, 4, of_v4(4, &straight)),
+        ("IPv6 in IPv4", in_ip, 41, of_v4(41, &straight_v6)),
+        ("IPv4 in IPv6", in_ip, 4, of_v6(4, &straight)),
+        ("IPv6 in IPv6", in_ip, 41, of_v6(41, &straight_v6)),
+        ("VXLAN", in_udp, UDP, of_v4(UDP, &vxlan(&bridged))),
+        (
+            "GENEVE",
+            in_udp,
+            UDP,
+            of_v4(UDP, &geneve(&[0; 12], 0x6558, &bridged)),
+        ),
+        (
+            "VXLAN in GRE",
+            gre_class,
+            GRE,
+            of_v4(GRE, &gre(0, 0x0800, &[], &v4(UDP, &vxlan(&bridged)))),
+        ),
+    ] {
+        assert!(sample.inner.is_some(), "{name}");
+        let index = WindowIndex::of(sample.at);
+        let settings = count::Settings::default();
+        let spare = Box::new(Window::new(index, settings.seed));
+        let mut meter = Meter::new(settings, index);
+        meter.count(&sample);
+        let window = meter.close(index.next(), spare);
+        let (tally, ends) = (&window.inbound, &window.inbound_ends);
+        let one = Count {
+            packets: 1,
+            bits: u64::from(sample.wire_bytes) * 8,
+        };
+        assert_eq!((tally.frames, tally.class(class)), (one, one), "{name}");
+        assert_eq!(tally.wire(), one, "{name}: in no other class");
+        assert_eq!(tally.tunnelled, 1, "{name}");
+        assert_eq!(tally.protocols.of(protocol), 1, "{name}");
+        assert_eq!(tally.protocols.matching(|_| true), 1, "{name}");
+        assert_eq!(
+            tally.flags.matching(|_| true),
+            0,
+            "{name}: flags are the inner packet's"
+        );
+        let datagrams = u64::from(class == in_udp);
+        assert_eq!(ends.udp_ports.total(), datagrams, "{name}");
+        assert_eq!(
+            ends.udp_ports.of(sample.destination_port),
+            datagrams,
+            "{name}"
+        );
+        assert_eq!(ends.tcp_ports.total(), 0, "{name}");
+        assert_eq!(ends.sources.distinct().count, 1, "{name}");
+        assert_eq!(window.outbound.frames, Count::default(), "{name}");
+    }
+}
+
 #[test]
 fn what_a_tunnel_peer_sends_is_told_as_what_it_carries() {
     let vantage = Vantage::Interface {
@@ -1928,14 +2008,36 @@ fn oracle(data: &[u8]) -> Option<Oracle> {
     Some(seen)
 }
 
+/// Whether etherparse reads another version of IP than the EtherType before it announces: it goes by the version alone,
+/// we call such a packet malformed.
+fn is_announced_as_another(data: &[u8]) -> bool {
+    let sliced = LaxSlicedPacket::from_ethernet(data).unwrap();
+    let (header, announced) = match sliced.net.as_ref().unwrap() {
+        LaxNetSlice::Ipv4(ip) => (ip.header().slice(), [0x08, 0x00]),
+        LaxNetSlice::Ipv6(ip) => (ip.header().slice(), [0x86, 0xdd]),
+        LaxNetSlice::Arp(_) => return false,
+    };
+    let begin = header.as_ptr() as usize - data.as_ptr() as usize;
+    data[begin - 2..begin] != announced
+}
+
 /// Holds our sample against the oracle; says whether there was anything to compare.
 fn agree(data: &[u8], wire_bytes: u32) -> Result<bool, String> {
     let ours = interface().classify(&Frame {
         wire_bytes,
         ..frame(LinkType::Ethernet, data)
     });
-    let (Ok(ours), Some(theirs)) = (ours, oracle(data)) else {
-        return Ok(false);
+    let (ours, theirs) = match (ours, oracle(data)) {
+        (Ok(ours), Some(theirs)) => (ours, theirs),
+        // They stop at what we follow: labels, PPPoE, more tags, IP behind a length that cannot be.
+        (_, None) => return Ok(false),
+        // The one thing that we alone refuse.
+        (Err(Undecodable::IpMalformed), Some(_)) if is_announced_as_another(data) => {
+            return Ok(false);
+        }
+        (Err(reason), Some(theirs)) => {
+            return Err(format!("refused as {reason:?}\netherparse's {theirs:?}"));
+        }
     };
     // Where we follow a chain further, or refuse to, or found a later fragment's "extension headers" to be payload.
     let comparable = ours.flaw != Some(Undecodable::ExtensionDepth)
@@ -2097,13 +2199,6 @@ proptest! {
     }
 
     #[test]
-    fn a_damaged_frame_is_read_as_etherparse_reads_it_wherever_both_accept((data, wire) in damaged_frame()) {
-        if let Err(difference) = agree(&data, wire) {
-            prop_assert!(false, "{}", difference);
-        }
-    }
-
-    #[test]
     fn any_bytes_behind_any_link_type_are_classified_or_refused(
         data in prop::collection::vec(any::<u8>(), 0..200),
         number in prop::sample::select(vec![0_u32, 1, 101, 108, 113, 276]),
@@ -2112,6 +2207,26 @@ proptest! {
         let link = LinkType::from_registered(number);
         let _ = interface().classify(&Frame { wire_bytes: wire, ..frame(link, &data) });
     }
+}
+
+#[test]
+fn a_damaged_frame_is_read_as_etherparse_reads_it_wherever_it_accepts() {
+    const CASES: u32 = 4_096;
+    let compared = Cell::new(0);
+    let mut runner = TestRunner::new(ProptestConfig {
+        cases: CASES,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    });
+    let outcome = runner.run(&damaged_frame(), |(data, wire)| {
+        let yes = agree(&data, wire).map_err(TestCaseError::fail)?;
+        compared.set(compared.get() + u32::from(yes));
+        Ok(())
+    });
+    assert!(outcome.is_ok(), "{}", outcome.unwrap_err());
+    let compared = compared.get();
+    tell!("{compared} of {CASES} damaged frames compared with etherparse");
+    assert!(compared > CASES / 2, "only {compared} frames compared");
 }
 
 // ---- real captures ----
@@ -2203,5 +2318,6 @@ fn real_captures_are_read_as_etherparse_reads_them() {
             }
         }
     }
-    assert!(compared > 100_000, "{compared} frames compared");
+    tell!("{compared} frames of real captures compared with etherparse");
+    assert!(compared > 250_000, "only {compared} frames compared");
 }

@@ -44,7 +44,7 @@ fn ten_million_forged_sources_stay_within_64_mib() {
         Traffic::syn_flood_v6(LINE_RATE_WINDOW),
     ] {
         let (resident_kib, said) = replayed(&mut flood);
-        tell!("{resident_kib} KiB at most");
+        tell!("ten million forged sources: {resident_kib} KiB resident at most");
         assert!(
             resident_kib <= MOST_RESIDENT_KIB,
             "{resident_kib} KiB resident"

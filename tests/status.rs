@@ -20,6 +20,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use common::agent::PROGRAM;
+use common::needs::skip;
 use common::process::{Finished, Scratch, finish, until};
 use common::tell;
 use ftagent::clock::{self, Timestamp};
@@ -644,7 +645,7 @@ fn without_a_state_directory_it_says_so_and_what_to_do() {
 fn a_user_who_may_not_look_is_told_so() {
     const NOBODY: u32 = 65_534;
     if !rustix::process::geteuid().is_root() {
-        tell!("skipped: only root can become another user");
+        skip("only root can become another user");
         return;
     }
     let host = Host::new();

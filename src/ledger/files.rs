@@ -25,7 +25,7 @@ const DATABASE: &str = "ftagent.db";
 const LOG: &str = "-wal";
 const LOG_INDEX: &str = "-shm";
 
-/// Where version 0.1.0 kept what the baseline had learned.
+/// Where an earlier build kept what the baseline had learned.
 const OLD_BASELINE: &str = "baseline.json";
 
 /// Appended to what cannot be used. The latest is kept: the first was reported, and the disk never fills.
@@ -173,7 +173,7 @@ impl Place {
         })
     }
 
-    /// What version 0.1.0 had learned, if it ran here last.
+    /// What an earlier build had learned, if one ran here last.
     ///
     /// # Errors
     ///
@@ -205,7 +205,7 @@ impl Place {
         })
     }
 
-    /// What version 0.1.0 had learned is in the database now.
+    /// What an earlier build had learned is in the database now.
     pub(super) fn forget_old_baseline(&self) {
         // Where it stays it is read and stored once more at the next start, over the same.
         let _ = fs::remove_file(self.path.join(OLD_BASELINE));

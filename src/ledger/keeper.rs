@@ -133,7 +133,7 @@ impl Keeper {
         stored(db, &self.named_path(), found)
     }
 
-    /// Version 0.1.0 kept what it had learned in a file.
+    /// An earlier build kept what it had learned in a file.
     fn take_over_old_baseline(&mut self, found: &mut Found) -> rusqlite::Result<()> {
         let Some(place) = &self.place else {
             return Ok(());

@@ -21,6 +21,15 @@ const START: Duration = Duration::from_secs(10);
 /// SIGTERM to exit, the product's budget.
 const STOP: Duration = Duration::from_secs(3);
 
+/// Resident memory in KiB.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Resident {
+    /// The most that there ever was.
+    pub(crate) most_kib: u64,
+    /// Of it, pages of the program's own file, as they are now: hardly any of these are ever given back.
+    pub(crate) program_kib: u64,
+}
+
 /// `ftagent run --local --events -` at work.
 #[derive(Debug)]
 pub(crate) struct Agent {
@@ -189,6 +198,39 @@ impl Agent {
     pub(crate) fn ends_within(&mut self, limit: Duration) -> Option<ExitStatus> {
         until(limit, || self.running.ended().is_some());
         self.running.ended()
+    }
+
+    /// The memory that it ever had resident at most.
+    pub(crate) fn resident(&self) -> Resident {
+        let read = |file| {
+            let path = format!("/proc/{}/{file}", self.running.child.id());
+            std::fs::read_to_string(path).expect("the agent is running")
+        };
+        let kib = |line: &str| -> Option<u64> {
+            let (_, value) = line.split_once(':')?;
+            value.trim().strip_suffix(" kB")?.parse().ok()
+        };
+        let status = read("status");
+        let most = status.lines().find(|line| line.starts_with("VmHWM:"));
+        let mut program_kib = 0;
+        let mut is_program = false;
+        for line in read("smaps").lines() {
+            // A mapping begins with its addresses and ends with the path of its file.
+            if line
+                .split_whitespace()
+                .next()
+                .is_some_and(|word| word.contains('-'))
+            {
+                is_program = line.ends_with(PROGRAM);
+            } else if is_program && line.starts_with("Rss:") {
+                program_kib += kib(line).unwrap_or_default();
+            }
+        }
+        assert!(program_kib > 0, "{PROGRAM} is not what runs");
+        Resident {
+            most_kib: most.and_then(kib).expect("the kernel tells it"),
+            program_kib,
+        }
     }
 
     /// What it has logged so far.

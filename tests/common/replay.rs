@@ -60,6 +60,12 @@ impl Replayed {
         resolved
     }
 
+    /// Each incident as it stood when it was opened.
+    pub(crate) fn opened(&self) -> Vec<&Incident> {
+        let opened = self.0.iter().filter(|event| event.opens());
+        opened.filter_map(Event::incident).collect()
+    }
+
     /// Every event that tells of an incident.
     pub(crate) fn incident_events(&self) -> impl Iterator<Item = &Incident> {
         self.0.iter().filter_map(Event::incident)

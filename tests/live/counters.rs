@@ -91,7 +91,8 @@ fn a_flood_over_two_links_is_one_incident_with_the_rate_of_both() {
     let began = recorded.each_ref().map(|link| link.first(flooded));
     let began = began.into_iter().min().expect("there are two");
     let incident = incident_of(&resolved);
-    table_row(name, incident, opened.at.millis_since(began));
+    let delay_millis = opened.at.millis_since(began);
+    table_row(name, incident_of(&opened), incident, delay_millis);
     assert_one_story(name, &seen);
     let named = Named {
         family: "udp_flood",
@@ -155,11 +156,8 @@ fn a_reader_that_was_held_up_hides_nothing() {
 
     let incident = incident_of(&resolved);
     let flooded = "udp dst port 9000";
-    table_row(
-        name,
-        incident,
-        opened.at.millis_since(recorded.first(flooded)),
-    );
+    let delay_millis = opened.at.millis_since(recorded.first(flooded));
+    table_row(name, incident_of(&opened), incident, delay_millis);
     assert_one_story(name, &seen);
     let named = Named {
         family: "udp_flood",

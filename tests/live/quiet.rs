@@ -11,7 +11,7 @@ use crate::common::event::told;
 use crate::common::generate;
 use crate::common::netns::{HOST_LINK, Lab, Offload};
 use crate::common::process::{Scratch, finish};
-use crate::story::{ENDS, seconds, silent};
+use crate::story::{ENDS, MOST_IDLE_KIB, assert_memory, seconds, silent};
 
 #[test]
 fn an_idle_link_is_silent_and_its_seconds_are_told() {
@@ -20,6 +20,7 @@ fn an_idle_link_is_silent_and_its_seconds_are_told() {
     };
     let agent = Agent::start(&lab, &["--threshold-pps", "20", "--seconds"]);
     std::thread::sleep(Duration::from_secs(5));
+    assert_memory("idle", &agent, MOST_IDLE_KIB);
     let seen = agent.stop();
     assert!(
         seen.iter().all(|seen| seen.event.incident().is_none()),
