@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 /// Says why a test does not run. Where `CI` or `FTAGENT_REQUIRE_LIVE` is set it panics instead: there a skipped test is a
 /// lost one.
-#[expect(clippy::print_stdout, reason = "a test that is skipped says so")]
 pub(crate) fn skip(reason: &str) {
     let is_required = ["CI", "FTAGENT_REQUIRE_LIVE"]
         .iter()
@@ -17,7 +16,6 @@ pub(crate) fn skip(reason: &str) {
 
 /// A folder of the collection beside the checkout (`../shared`, or what `FTAGENT_SHARED` names); none, with a line that
 /// says so, where there is no such collection. Whoever names one must have it there.
-#[expect(clippy::print_stdout, reason = "a test that is skipped says so")]
 pub(crate) fn shared(folder: &str) -> Option<PathBuf> {
     let named = std::env::var_os("FTAGENT_SHARED").map(PathBuf::from);
     let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");

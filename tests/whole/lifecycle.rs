@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ftagent::demo::platform::{Call, Endpoint, Oddity, Serves};
 use rustix::process::Signal;
+use serde_json::Value;
 
 use crate::common::event::Event;
 use crate::common::process::until;
@@ -123,7 +124,7 @@ fn comes_back_after_restarts(node: &Node) {
     let resolved = resolved.unwrap_or_else(|| panic!("not resolved\n{}", agent.told()));
     let first = resolved.event.incident().expect("it tells of one").clone();
     for (pulses, ends_well) in [(1, true), (2, false)] {
-        let is_told = || node.status()["waiting_incidents"] == 0;
+        let is_told = || node.status().get("waiting_incidents") == Some(&Value::from(0));
         assert!(until(RESOLVES, is_told), "{}", node.status());
         if ends_well {
             agent.stop();
