@@ -175,7 +175,11 @@ mod model {
                 });
                 return;
             };
-            let comes_back = !known.is_open && known.steps.is_empty();
+            let comes_back = !known.is_open && known.steps.is_empty() && step != Step::Resolve;
+            if comes_back {
+                // What it was called is over.
+                known.id = None;
+            }
             known.is_open = step != Step::Resolve;
             let step = match step {
                 Step::Resolve => Step::Resolve,
@@ -237,6 +241,7 @@ mod model {
                     let gone = known.steps.remove(place);
                     if let ([next], Step::Resolve) = (&mut known.steps[..], gone.step) {
                         next.step = Step::Open;
+                        known.id = None;
                     }
                 }
                 Answer::Refused if is_same => {

@@ -899,7 +899,7 @@ mod tests {
             keeper.deliver_all(),
             told(&[
                 ("over", Step::Resolve, 1),
-                ("over", Step::Update, 2),
+                ("over", Step::Open, 2),
                 ("goes on", Step::Update, 1)
             ])
         );

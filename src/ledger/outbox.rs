@@ -141,6 +141,10 @@ fn queue(
         ([.., (last, Step::Update)], _) | ([.., (last, Step::Resolve)], Step::Resolve) => {
             replace(db, *last, step)
         }
+        (_, Step::Open) => {
+            forget_name(db, incident)?;
+            append(db, incident, step, entry.at, next)
+        }
         _ => append(db, incident, step, entry.at, next),
     }
 }
@@ -310,6 +314,15 @@ fn open_again(db: &Connection, incident: i64) -> rusqlite::Result<()> {
     // Steps are settled in order, so that no opening waits before the end; out of order, there is one already.
     let sql = "UPDATE step SET kind = 'open' WHERE incident = ?1 AND kind = 'update'
         AND NOT EXISTS (SELECT 1 FROM step WHERE incident = ?1 AND kind = 'open')";
+    if db.prepare_cached(sql)?.execute([incident])? > 0 {
+        forget_name(db, incident)?;
+    }
+    Ok(())
+}
+
+/// What the platform has called an incident until its end is no name for what is opened now.
+fn forget_name(db: &Connection, incident: i64) -> rusqlite::Result<()> {
+    let sql = "UPDATE incident SET platform_id = NULL, platform_uuid = NULL WHERE id = ?1";
     db.prepare_cached(sql)?.execute([incident]).map(drop)
 }
 
@@ -704,11 +717,20 @@ mod tests {
     #[test]
     fn what_comes_back_after_its_end_was_told_is_opened_again() {
         let mut outbox = Outbox::new();
+        let called = |name: &str| {
+            Settled::Delivered(PlatformIds {
+                id: None,
+                uuid: Some(name.to_owned()),
+            })
+        };
         outbox.record("a", Step::Open, 0);
+        outbox.settle(&outbox.outgoing()[0], &called("first"));
         outbox.record("a", Step::Resolve, 1);
+        assert_eq!(outbox.outgoing()[0].ids.uuid.as_deref(), Some("first"));
         outbox.deliver_all();
         outbox.record("a", Step::Update, 2);
         outbox.record("a", Step::Update, 3);
+        assert_eq!(outbox.outgoing()[0].ids, PlatformIds::default());
         let told = tellings(&outbox.deliver_all());
         assert_eq!(told, [(Step::Open, 2), (Step::Update, 3)]);
         outbox.record("a", Step::Resolve, 4);
@@ -717,9 +739,16 @@ mod tests {
         outbox.record("a", Step::Update, 5);
         outbox.record("a", Step::Resolve, 6);
         outbox.record("a", Step::Update, 7);
-        let told = tellings(&outbox.deliver_all());
-        let expected = [(Step::Open, 5), (Step::Resolve, 6), (Step::Open, 7)];
-        assert_eq!(told, expected);
+        let step = |step, telling: u64| {
+            let first = outbox.outgoing().remove(0);
+            assert_eq!((first.step, first.report.packets), (step, telling));
+            first
+        };
+        outbox.settle(&step(Step::Open, 5), &called("third"));
+        let end = step(Step::Resolve, 6);
+        assert_eq!(end.ids.uuid.as_deref(), Some("third"));
+        outbox.settle(&end, &called("third"));
+        assert_eq!(step(Step::Open, 7).ids, PlatformIds::default());
     }
 
     #[test]

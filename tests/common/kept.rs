@@ -56,7 +56,7 @@ pub(crate) fn learned() -> BaselineState {
         let hour = this_hour - days * 24 * HOUR;
         hour - HOUR..hour + 2 * HOUR
     });
-    for seconds in earlier.chain([now - 2 * HOUR..now]) {
+    for seconds in earlier.chain(std::iter::once(now - 2 * HOUR..now)) {
         for second in seconds {
             baseline.second(second, &values, Judgement::Quiet, &LearningCaps::default());
         }

@@ -84,6 +84,9 @@ impl Plan {
         let moment = if is_recognised {
             // Writing to the disk, sending, the answer: all of it happens in these.
             Moment::Recognised(dice.roll(15_000))
+        } else if end == End::Before {
+            // It is resolved in these, after the hold.
+            Moment::After(dice.roll(2 * LONGEST_MICROS))
         } else {
             // More of them early, where more happens.
             let part = dice.roll(1_001);

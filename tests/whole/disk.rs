@@ -97,6 +97,10 @@ fn status(node: &Node, disk: &Disk) -> Value {
     node.status_as(disk.on(PROGRAM), &disk.state())
 }
 
+fn situation(status: &Value) -> Option<&str> {
+    status.get("situation").and_then(Value::as_str)
+}
+
 /// What of the incidents waits, and what the database knows of them: names, and whether they are open.
 fn on_disk(state: &Path) -> (Vec<String>, Vec<(String, bool)>) {
     let db = stored(state);
@@ -126,13 +130,13 @@ fn wait_for_end(node: &Node) {
 /// The disk says why, and status does.
 fn assert_told(node: &Node, disk: &Disk, why: &str) {
     let told = status(node, disk);
-    let reason = told["reasons"][0].as_str().unwrap_or_default();
-    assert_eq!(told["situation"], "degraded", "{told}");
-    assert!(reason.contains(why), "{told}");
+    let reason = told.pointer("/reasons/0").and_then(Value::as_str);
+    assert_eq!(situation(&told), Some("degraded"), "{told}");
+    assert!(reason.is_some_and(|reason| reason.contains(why)), "{told}");
 }
 
 fn assert_all_clear(node: &Node, disk: &Disk) {
-    let is_clear = || status(node, disk)["situation"] == "all_clear";
+    let is_clear = || situation(&status(node, disk)) == Some("all_clear");
     assert!(until(NOTICED, is_clear), "{}", status(node, disk));
 }
 

@@ -41,7 +41,7 @@ fn connect(node: &Node) -> Vec<TcpStream> {
 fn wait_for_connections(node: &Node, least: u64, most: u64) {
     node.wait(&format!("{least} to {most} connections"), |received| {
         let last = of(received, Endpoint::Metrics).last();
-        let connections = last.and_then(|last| last.body["conn_count"].as_u64());
+        let connections = last.and_then(|last| last.body.get("conn_count")?.as_u64());
         connections.is_some_and(|connections| (least..=most).contains(&connections))
     });
 }
