@@ -635,8 +635,9 @@ proptest! {
             prop_assert_eq!(from_merged.largest_networks(99), from_whole.largest_networks(99));
             let listed = from_merged.largest(99);
             prop_assert_eq!(&listed, &from_whole.largest(99));
-            let permille = from_merged.packets().div_ceil(1_000);
-            let mut expected: Vec<_> = truth.into_iter().filter(|(_, count)| *count >= permille).collect();
+            let (permille, hundredth) = (from_merged.packets().div_ceil(1_000), from_merged.packets().div_ceil(100));
+            let is_listed = |count: u64| count >= permille && (count >= 10 || count >= hundredth.max(2));
+            let mut expected: Vec<_> = truth.into_iter().filter(|(_, count)| is_listed(*count)).collect();
             expected.sort_by_key(|(address, count)| (std::cmp::Reverse(*count), *address));
             let listed: Vec<_> = listed.iter().map(|source| (source.address, source.packets)).collect();
             prop_assert_eq!(listed, expected);

@@ -67,6 +67,7 @@ enum Moment {
 /// One attack and one kill.
 #[derive(Clone, Copy, Debug)]
 struct Plan {
+    serves: Serves,
     end: End,
     moment: Moment,
     /// Whether the platform's answers about incidents come late.
@@ -74,7 +75,7 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(dice: &mut Dice) -> Self {
+    fn new(serves: Serves, dice: &mut Dice) -> Self {
         let end = match dice.roll(5) {
             0 | 1 => End::Later,
             2 | 3 => End::Meanwhile,
@@ -93,6 +94,7 @@ impl Plan {
             Moment::After(LONGEST_MICROS * part * part / 1_000_000)
         };
         Self {
+            serves,
             end,
             moment,
             is_late: dice.roll(3) == 0,
@@ -257,14 +259,14 @@ fn an_agent_killed_at_any_moment_of_an_attack_tells_of_one_attack() {
         leave(node.state.path(), learned.clone());
         kill(
             &node,
-            Plan::new(&mut dice),
+            Plan::new(serves, &mut dice),
             &format!("round {round}"),
             &mut tally,
         );
         // In the seed contract, where it stays one incident.
         if round % 8 == 0 && Stood::of(&node).incident.is_some() {
             let round = format!("round {round}, again");
-            kill(&node, Plan::new(&mut dice), &round, &mut tally);
+            kill(&node, Plan::new(serves, &mut dice), &round, &mut tally);
             tally.came_back += 1;
         }
     }
@@ -387,7 +389,7 @@ fn kill(node: &Node, plan: Plan, round: &str, tally: &mut Tally) {
     let received = node.platform.recorded();
     let (earlier, later) = received.split_at(killed);
     let earlier = earlier.get(first..).unwrap_or_default();
-    heard(&stood, earlier, later, &told, &round);
+    heard(plan, &stood, earlier, later, &told, &round);
     let heard_of = node.platform.incidents();
     if stood.incident.is_some() || ends {
         let last = heard_of
@@ -397,11 +399,15 @@ fn kill(node: &Node, plan: Plan, round: &str, tally: &mut Tally) {
         assert!(last.newest.peak_pps == peak as f64, "{peak}: {round}");
     }
     // One, unless the resource contract was told of an opening twice.
-    let openings = match count(&received, Endpoint::Incident) {
-        0 => count(&received, Endpoint::Open),
-        _ => 1,
+    let openings = match plan.serves {
+        Serves::Seed => usize::from(stood.incident.is_some() || ends),
+        _ => count(&received, Endpoint::Open),
     };
     assert_eq!(heard_of.len(), openings, "{round}");
+    if let [twice, _] = &heard_of[..] {
+        let is_left = twice.updates == 0 && !twice.resolved;
+        assert!(is_left, "it stays as it was opened: {round}");
+    }
 
     let after = Stood::of(node);
     assert_eq!(after.waiting, [""; 0], "{round}");
@@ -453,7 +459,14 @@ impl Told {
 }
 
 /// What the platform may have heard before the kill, and what after it.
-fn heard(stood: &Stood, earlier: &[Received], later: &[Received], told: &Told, round: &str) {
+fn heard(
+    plan: Plan,
+    stood: &Stood,
+    earlier: &[Received],
+    later: &[Received],
+    told: &Told,
+    round: &str,
+) {
     for each in earlier.iter().chain(later) {
         assert!(each.violations.is_empty(), "{:?} {round}", each.violations);
         let is_explained = |oddity: &Oddity| match oddity {
@@ -480,22 +493,39 @@ fn heard(stood: &Stood, earlier: &[Received], later: &[Received], told: &Told, r
         calls <= stood.waiting.len() + told.all,
         "{calls} calls: {round}"
     );
-    let kept_seconds = later.iter().filter_map(|each| match &each.call {
-        Call::Metrics(metrics) => metrics.recorded_at,
-        _ => None,
-    });
+    // The second in which the agent starts again is told by both, each its part of it.
+    let started = later.first().map(|each| each.wall.as_seconds());
+    let kept_seconds = later
+        .iter()
+        .filter_map(|each| match &each.call {
+            Call::Metrics(metrics) => metrics.recorded_at,
+            _ => None,
+        })
+        .filter(|second| Some(second.as_seconds()) != started);
     for second in kept_seconds {
         assert!(
             !stood.told.contains(&second.as_seconds()),
             "{second} again: {round}"
         );
     }
-    // The resource contract alone says which is which.
-    if earlier
+    for beat in later
         .iter()
-        .chain(later)
-        .any(|each| each.endpoint == Endpoint::Incident)
+        .filter(|each| each.body.get("baseline_ready").is_some())
     {
+        let told = |name: &str| beat.body.get(name).cloned().unwrap_or_default();
+        assert_eq!(
+            told("baseline_warmup_active"),
+            Value::from(false),
+            "{round}"
+        );
+        assert_eq!(told("baseline_quality"), Value::from("high"), "{round}");
+        assert!(
+            number(&told("baseline_total_samples")) >= stood.observed,
+            "{round}"
+        );
+    }
+    // The seed contract does not say which is which.
+    if plan.serves == Serves::Seed {
         return;
     }
     let is_over = stood.incident.is_some() && !stood.is_open();

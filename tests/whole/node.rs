@@ -24,6 +24,9 @@ pub(crate) const KEY: &str = "ft_live_marker5c0ffee5c0ffee5c0ffee0badc0de77";
 /// The platform's limit: floods here have four to eight times as many packets a second.
 pub(crate) const LIMIT_PPS: u64 = 1_000;
 
+/// Status takes a tenth of a second; a machine whose disk others keep busy may take long to load the program.
+const STATUS: Duration = Duration::from_secs(30);
+
 /// Settings with which an attack is over after two seconds instead of ten, however often it has come back. A round of
 /// the tests that kill the agent takes six seconds then.
 pub(crate) const QUICK: &str =
@@ -113,7 +116,7 @@ impl Node {
     pub(crate) fn status_as(&self, mut command: Command, state: &Path) -> Value {
         command.arg("status").arg("--config").arg(&self.config);
         command.arg("--state-dir").arg(state).arg("--json");
-        let said = succeed(&mut command, Duration::from_secs(10));
+        let said = succeed(&mut command, STATUS);
         serde_json::from_str(&said).expect("status tells JSON")
     }
 
