@@ -10,7 +10,6 @@ use super::super::once::health_check;
 use super::super::schedule::Lane;
 use super::super::wire::{self, Pulse, Spoken};
 use super::{SECONDS_MAX, Task};
-use crate::clock;
 use crate::ledger::{Outgoing, Sample, Step};
 
 impl Task {
@@ -124,7 +123,7 @@ impl Task {
 
     /// Whether a second is new enough to be sent before others. What seems to be from the future is new: the clock stepped.
     fn is_live(&self, sample: &Sample) -> bool {
-        let age = Duration::from_nanos(clock::now().nanos_since(sample.start));
+        let age = Duration::from_nanos((self.wall)().nanos_since(sample.start));
         sample.span_seconds <= 1 && age <= self.settings.cadence.live
     }
 
