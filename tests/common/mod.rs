@@ -16,3 +16,4 @@ pub(crate) mod packets;
 pub(crate) mod process;
 pub(crate) mod recording;
 pub(crate) mod replay;
+pub(crate) mod resident;

@@ -20,3 +20,4 @@ mod lifecycle;
 mod node;
 mod operator;
 mod outage;
+mod reload;

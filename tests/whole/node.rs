@@ -32,23 +32,7 @@ impl Node {
     /// A node whose platform speaks `serves` and sets a limit; none where there can be no lab.
     pub(crate) fn new(serves: Serves, contract: &str) -> Option<Self> {
         let lab = Lab::new(Offload::Off, &["trafgen"])?;
-        let settings = Settings {
-            serves,
-            key: KEY.to_owned(),
-            config: NodeConfig::threshold(LIMIT_PPS),
-            ..Settings::default()
-        };
-        let node_uuid = settings.node_uuid.clone();
-        let platform = lab.in_host(|| Platform::start(settings).expect("a platform"));
-        let config = lab.scratch.write(
-            "ftagent.toml",
-            &format!(
-                "[api]\nkey = \"{KEY}\"\nnode_uuid = \"{node_uuid}\"\nbase = \"{}\"\ncontract = \"{contract}\"\n\
-                 [log]\nlevel = \"debug\"\n",
-                platform.base()
-            ),
-        );
-        std::fs::set_permissions(&config, Permissions::from_mode(0o600)).expect("the file is ours");
+        let (platform, config) = platform_of(&lab, "ftagent.toml", serves, contract);
         Some(Self {
             lab,
             platform,
@@ -115,6 +99,33 @@ impl Node {
         });
         all
     }
+}
+
+/// A platform on the host of `lab`, and the file `name` that configures an agent for it.
+pub(crate) fn platform_of(
+    lab: &Lab,
+    name: &str,
+    serves: Serves,
+    contract: &str,
+) -> (Platform, PathBuf) {
+    let settings = Settings {
+        serves,
+        key: KEY.to_owned(),
+        config: NodeConfig::threshold(LIMIT_PPS),
+        ..Settings::default()
+    };
+    let node_uuid = settings.node_uuid.clone();
+    let platform = lab.in_host(|| Platform::start(settings).expect("a platform"));
+    let config = lab.scratch.write(
+        name,
+        &format!(
+            "[api]\nkey = \"{KEY}\"\nnode_uuid = \"{node_uuid}\"\nbase = \"{}\"\ncontract = \"{contract}\"\n\
+             [log]\nlevel = \"debug\"\n",
+            platform.base()
+        ),
+    );
+    std::fs::set_permissions(&config, Permissions::from_mode(0o600)).expect("the file is ours");
+    (platform, config)
 }
 
 /// No request broke the contract or was odd after what came before.
