@@ -7,12 +7,14 @@ IFACE ?=
 ARGS ?=
 # The captures to record again; empty: all of them.
 NAMES ?=
+# What to measure: some of wire, cpu, memory, reload, outage; empty: all of them.
+WHAT ?=
 
 target_dir := $(or $(CARGO_TARGET_DIR),target)
 # Capturing needs privileges. Without sudo the agent starts all the same and says which one it lacks.
 sudo := $(shell test "$$(id -u)" -eq 0 || command -v sudo)
 
-.PHONY: demo run test test-long bench bench-replay record setup fmt lint doc ci help
+.PHONY: demo run test test-long bench bench-replay measure record setup fmt lint doc ci help
 
 demo: ## build and show in a minute what the agent does: no root, no account, no network (ARGS=)
 	scripts/setup.sh build
@@ -44,6 +46,10 @@ bench: ## measure the engine and print one table, a section a unit
 bench-replay: ## compare replaying a file with tcpdump reading it: at most twice its time
 	scripts/setup.sh build test
 	benches/replay_vs_tcpdump.sh
+
+measure: ## measure the whole agent against its budgets and print one table (WHAT=)
+	scripts/setup.sh build test
+	$(sudo) benches/live/measure.sh $(WHAT)
 
 record: ## record tests/data again from real generators (NAMES=)
 	scripts/setup.sh build test

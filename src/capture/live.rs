@@ -86,6 +86,8 @@ pub struct LiveSource {
     interface: Interface,
     link: LinkType,
     poll_timeout: Timespec,
+    /// Whether frames that come while it waits are left where they are.
+    rests: bool,
     block_millis: u32,
     /// Whether the ring was empty when it was read last, so that the next call waits first.
     drained: bool,
@@ -123,6 +125,7 @@ impl LiveSource {
             interface,
             link,
             poll_timeout: timespec(settings.poll_millis),
+            rests: false,
             block_millis: settings.block_millis,
             drained: true,
             down: false,
@@ -152,6 +155,14 @@ impl LiveSource {
     /// Waits at most so long for the next frame from now on: until the caller has something else to do.
     pub fn wait_at_most(&mut self, millis: u32) {
         self.poll_timeout = timespec(millis);
+        self.rests = false;
+    }
+
+    /// Waits so long from now on once the ring is empty, whatever comes meanwhile: being woken for each block, fifty
+    /// times a second, costs more than the few frames in it. For quiet times; the ring must last as long.
+    pub fn rest_for(&mut self, millis: u32) {
+        self.poll_timeout = timespec(millis);
+        self.rests = true;
     }
 
     /// What was lost since the capture was opened. One system call; to be asked in the busy path too.
@@ -181,11 +192,20 @@ impl LiveSource {
     /// Waits until libpcap should be asked: the ring has a block for us, or the interface is down. False when nothing
     /// came in time, or a signal did.
     fn wait(&mut self) -> Result<bool, CaptureError> {
+        if !self.rests {
+            return self.poll(self.poll_timeout);
+        }
+        if self.poll(timespec(0))? {
+            return Ok(true);
+        }
+        std::thread::sleep(self.poll_timeout.try_into().unwrap_or_default());
+        self.poll(timespec(0))
+    }
+
+    /// Looks whether libpcap should be asked, for so long.
+    fn poll(&mut self, timeout: Timespec) -> Result<bool, CaptureError> {
         let mut descriptor = PollFd::new(&self.handle, PollFlags::IN);
-        let polled = poll(
-            std::slice::from_mut(&mut descriptor),
-            Some(&self.poll_timeout),
-        );
+        let polled = poll(std::slice::from_mut(&mut descriptor), Some(&timeout));
         // The kernel says so once, and poll(2) no more when the interface is then removed: that only libpcap finds out.
         self.down |= descriptor.revents().contains(PollFlags::ERR);
         match polled {

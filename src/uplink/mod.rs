@@ -44,6 +44,7 @@ pub use platform::{Pattern, PendingCommand, PlatformValues};
 pub use retry::Rate;
 pub use state::{Refusal, State};
 
+use crate::clock;
 use crate::ledger::Ledger;
 use client::Client;
 use schedule::Lane;
@@ -333,7 +334,7 @@ impl Uplink {
         let (publish, values) = watch::channel(None);
         let (stop, stopped) = oneshot::channel();
         let (end, ended) = std::sync::mpsc::sync_channel(1);
-        let task = task::Task::new(settings, client, ledger, vitals, publish);
+        let task = task::Task::new(clock::now, settings, client, ledger, vitals, publish);
         let thread = thread::Builder::new()
             .name("ft-uplink".to_owned())
             .spawn(move || {

@@ -153,18 +153,18 @@ impl Agent {
         found
     }
 
-    /// The next second it tells of, of those that were not given yet.
-    pub(crate) fn next_second(&mut self, limit: Duration) -> Option<Seen> {
+    /// The first event from now on, within `limit`, that is `wanted`.
+    pub(crate) fn next(
+        &mut self,
+        limit: Duration,
+        wanted: impl Fn(&Event) -> bool,
+    ) -> Option<Seen> {
         let from = self.seen.len();
         let mut found = None;
         until(limit, || {
             self.read();
-            found = self
-                .seen
-                .iter()
-                .skip(from)
-                .find(|seen| matches!(seen.event, Event::Second(_)))
-                .cloned();
+            let mut new = self.seen.iter().skip(from);
+            found = new.find(|seen| wanted(&seen.event)).cloned();
             found.is_some()
         });
         found

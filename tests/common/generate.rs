@@ -137,13 +137,35 @@ pub(crate) fn trafgen_on(
     packets: u64,
     pause_micros: u64,
 ) -> Running {
+    start_trafgen(lab, link, frames, packets, pause_micros, LONGEST)
+}
+
+/// [`trafgen`] for as long as the value lives, and `longest` at most.
+pub(crate) fn trafgen_for(
+    lab: &Lab,
+    frames: &Frames,
+    pause_micros: u64,
+    longest: Duration,
+) -> Running {
+    // As many as trafgen can count.
+    start_trafgen(lab, &FIRST, frames, u64::MAX >> 1, pause_micros, longest)
+}
+
+fn start_trafgen(
+    lab: &Lab,
+    link: &Link,
+    frames: &Frames,
+    packets: u64,
+    pause_micros: u64,
+    longest: Duration,
+) -> Running {
     static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
     let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let config = lab
         .scratch
         .write(&format!("frames-{number}.cfg"), &frames.0);
     // One process, so that the count is exact; no tuning of what belongs to the machine.
-    let mut command = bounded(lab, "trafgen");
+    let mut command = bounded_by(lab, "trafgen", longest);
     command
         .args(["--cpus", "1", "--no-sock-mem", "--notouch-irq"])
         .arg("--in")
@@ -372,8 +394,12 @@ pub(crate) fn iperf3_download(lab: &Lab, megabits: u32, seconds: u32) -> Command
 
 /// `program` in the attacker's namespace, killed after a while whatever it makes of gentler signals.
 fn bounded(lab: &Lab, program: &str) -> Command {
+    bounded_by(lab, program, LONGEST)
+}
+
+fn bounded_by(lab: &Lab, program: &str, longest: Duration) -> Command {
     let mut command = lab.attacker("timeout");
-    let longest = LONGEST.as_secs().to_string();
+    let longest = longest.as_secs().to_string();
     command.args([
         "--signal=KILL",
         &longest,

@@ -17,6 +17,7 @@ pub(crate) mod packets;
 pub(crate) mod process;
 pub(crate) mod recording;
 pub(crate) mod replay;
+pub(crate) mod resident;
 mod tell;
 
 #[allow(unused_imports, reason = "each test binary uses its own part")]

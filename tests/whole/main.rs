@@ -18,3 +18,4 @@ mod lifecycle;
 mod node;
 mod operator;
 mod outage;
+mod reload;

@@ -54,23 +54,7 @@ impl Node {
 
     /// The same in a lab that is there already.
     pub(crate) fn in_lab(lab: Lab, serves: Serves, contract: &str, more: &str) -> Self {
-        let settings = Settings {
-            serves,
-            key: KEY.to_owned(),
-            config: NodeConfig::threshold(LIMIT_PPS),
-            ..Settings::default()
-        };
-        let node_uuid = settings.node_uuid.clone();
-        let platform = lab.in_host(|| Platform::start(settings).expect("a platform"));
-        let config = lab.scratch.write(
-            "ftagent.toml",
-            &format!(
-                "[api]\nkey = \"{KEY}\"\nnode_uuid = \"{node_uuid}\"\nbase = \"{}\"\ncontract = \"{contract}\"\n\
-                 [log]\nlevel = \"debug\"\n{more}",
-                platform.base()
-            ),
-        );
-        std::fs::set_permissions(&config, Permissions::from_mode(0o600)).expect("the file is ours");
+        let (platform, config) = platform_of(&lab, "ftagent.toml", serves, contract, more);
         Self {
             lab,
             platform,
@@ -189,6 +173,34 @@ pub(crate) fn rows<T>(
     let mut statement = db.prepare(sql).expect("a table of ours");
     let rows = statement.query_map([], read).expect("it can be read");
     rows.collect::<Result<_, _>>().expect("rows of ours")
+}
+
+/// A platform on the host of `lab`, and the file `name` that configures an agent for it, with `more` in it.
+pub(crate) fn platform_of(
+    lab: &Lab,
+    name: &str,
+    serves: Serves,
+    contract: &str,
+    more: &str,
+) -> (Platform, PathBuf) {
+    let settings = Settings {
+        serves,
+        key: KEY.to_owned(),
+        config: NodeConfig::threshold(LIMIT_PPS),
+        ..Settings::default()
+    };
+    let node_uuid = settings.node_uuid.clone();
+    let platform = lab.in_host(|| Platform::start(settings).expect("a platform"));
+    let config = lab.scratch.write(
+        name,
+        &format!(
+            "[api]\nkey = \"{KEY}\"\nnode_uuid = \"{node_uuid}\"\nbase = \"{}\"\ncontract = \"{contract}\"\n\
+             [log]\nlevel = \"debug\"\n{more}",
+            platform.base()
+        ),
+    );
+    std::fs::set_permissions(&config, Permissions::from_mode(0o600)).expect("the file is ours");
+    (platform, config)
 }
 
 /// No request broke the contract or was odd after what came before.

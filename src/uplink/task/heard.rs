@@ -11,7 +11,6 @@ use super::super::platform::{self, PendingCommand};
 use super::super::schedule::Lane;
 use super::super::wire::{Answer, Spoken};
 use super::{ACKED, LOOK_AGAIN, Task, now, say};
-use crate::clock;
 use crate::ledger;
 
 impl Task {
@@ -51,7 +50,7 @@ impl Task {
             let is_up = matches!(judged.action, Action::Accept(_));
             // Whatever it said, the next one keeps its distance.
             self.schedule.finished(lane, &Action::Refuse, now);
-            self.standing.health(is_up, now, clock::now());
+            self.standing.health(is_up, now, (self.wall)());
             return;
         }
         self.schedule.finished(lane, &judged.action, now);
@@ -108,7 +107,7 @@ impl Task {
 
     /// Keeps how it stands, and says what is to be said at once.
     fn note(&mut self, lane: Lane, judged: &Judged, now: Instant) {
-        let wall = clock::now();
+        let wall = (self.wall)();
         // What is caught up on fails as what is live does.
         let lane = match lane {
             Lane::Backlog => Lane::Live,
@@ -167,7 +166,7 @@ impl Task {
         if values.suspended {
             self.schedule.hold(Denial::Suspended, now);
             self.standing
-                .failed(Lane::Config, suspended(), now, clock::now());
+                .failed(Lane::Config, suspended(), now, (self.wall)());
         }
         let new = values.commands.iter();
         let new: Vec<_> = new

@@ -4,6 +4,8 @@
 //! errand beside it. Asks the ledger, never holds it up. Runs on the thread `ft-uplink` until it is stopped.
 
 mod heard;
+#[cfg(test)]
+mod outage;
 mod send;
 
 use std::collections::BTreeSet;
@@ -67,6 +69,8 @@ struct Asking {
 
 /// The task.
 pub(super) struct Task {
+    /// The wall clock, by which seconds are labelled.
+    wall: fn() -> Timestamp,
     settings: Settings,
     client: Client,
     ledger: Ledger,
@@ -92,6 +96,9 @@ pub(super) struct Task {
     waited: u64,
     /// When to look for seconds again although no bell was rung: one told and one new leave as many as before.
     look_again: Option<Instant>,
+    /// Whether there is still somebody who rings for what waits, and for vitals.
+    hears_ledger: bool,
+    hears_vitals: bool,
     stopping: Option<Stopping>,
 }
 
@@ -114,6 +121,7 @@ enum Woke {
 
 impl Task {
     pub(super) fn new(
+        wall: fn() -> Timestamp,
         settings: Settings,
         client: Client,
         ledger: Ledger,
@@ -130,9 +138,10 @@ impl Task {
             client.base().to_string(),
             client.base().is_exposed(),
             spoken,
-            clock::now(),
+            wall(),
         );
         Self {
+            wall,
             may_switch: settings.contract == Contract::Auto,
             waiting: ledger.waiting(),
             settings,
@@ -158,12 +167,20 @@ impl Task {
             sending: BTreeSet::new(),
             waited: 0,
             look_again: None,
+            hears_ledger: true,
+            hears_vitals: true,
             stopping: None,
         }
     }
 
     /// Tells what there is to tell until `stop` says for how much longer.
     pub(super) async fn run(mut self, mut stop: oneshot::Receiver<Duration>) {
+        self.begin().await;
+        while self.turn(&mut stop).await {}
+        self.remember();
+    }
+
+    async fn begin(&mut self) {
         self.recall().await;
         if self.client.base().is_exposed() {
             log::warn!(
@@ -171,38 +188,39 @@ impl Task {
                 self.client.base()
             );
         }
-        let (mut hears_ledger, mut hears_vitals) = (true, true);
-        loop {
-            let now = now();
-            self.tidy(now);
-            self.start(now);
-            self.speak(now);
-            if self.is_over(now) {
-                break;
-            }
-            let wake = tokio::time::Instant::from_std(self.wakes_at(now));
-            let woke = tokio::select! {
-                biased;
-                patience = &mut stop, if self.stopping.is_none() => {
-                    Woke::Stop(patience.unwrap_or_default())
-                }
-                Some(Ok(brought)) = self.errands.join_next() => Woke::Errand(brought),
-                changed = self.waiting.changed(), if hears_ledger => Woke::Ledger(changed.is_ok()),
-                changed = self.vitals.changed(), if hears_vitals => Woke::Vitals(changed.is_ok()),
-                () = tokio::time::sleep_until(wake) => Woke::Time,
-            };
-            match woke {
-                Woke::Stop(patience) => self.stop(patience),
-                Woke::Errand(brought) => self.brought(brought),
-                Woke::Ledger(is_there) => {
-                    hears_ledger = is_there;
-                    self.ledger_changed();
-                }
-                Woke::Vitals(is_there) => hears_vitals = is_there,
-                Woke::Time => {}
-            }
+    }
+
+    /// Does what is due, waits until something happens, and looks at that. False when there is nothing more to do.
+    async fn turn(&mut self, stop: &mut oneshot::Receiver<Duration>) -> bool {
+        let now = now();
+        self.tidy(now);
+        self.start(now);
+        self.speak(now);
+        if self.is_over(now) {
+            return false;
         }
-        self.remember();
+        let wake = tokio::time::Instant::from_std(self.wakes_at(now));
+        let woke = tokio::select! {
+            biased;
+            patience = stop, if self.stopping.is_none() => {
+                Woke::Stop(patience.unwrap_or_default())
+            }
+            Some(Ok(brought)) = self.errands.join_next() => Woke::Errand(brought),
+            changed = self.waiting.changed(), if self.hears_ledger => Woke::Ledger(changed.is_ok()),
+            changed = self.vitals.changed(), if self.hears_vitals => Woke::Vitals(changed.is_ok()),
+            () = tokio::time::sleep_until(wake) => Woke::Time,
+        };
+        match woke {
+            Woke::Stop(patience) => self.stop(patience),
+            Woke::Errand(brought) => self.brought(brought),
+            Woke::Ledger(is_there) => {
+                self.hears_ledger = is_there;
+                self.ledger_changed();
+            }
+            Woke::Vitals(is_there) => self.hears_vitals = is_there,
+            Woke::Time => {}
+        }
+        true
     }
 
     /// Takes over what an earlier run left.
@@ -226,7 +244,7 @@ impl Task {
             self.publish.send_replace(Some(values));
         }
         self.commands.restore(&acked.unwrap_or_default());
-        let wall = clock::now();
+        let wall = (self.wall)();
         if let Some(saved) = budgets.and_then(|stored| serde_json::from_str::<Saved>(&stored).ok())
         {
             self.schedule
@@ -239,7 +257,7 @@ impl Task {
 
     /// Hands the ledger what is to outlive a restart.
     fn remember(&mut self) {
-        let wall = clock::now();
+        let wall = (self.wall)();
         let saved = serde_json::to_string(&self.schedule.saved(now(), wall));
         self.ledger.remember(BUDGETS, saved.unwrap_or_default());
         self.ledger
@@ -258,7 +276,7 @@ impl Task {
     fn speak(&mut self, now: Instant) {
         let waiting = self.waiting.borrow().clone();
         say(self.standing.say(now, &waiting));
-        self.write_state(clock::now());
+        self.write_state((self.wall)());
     }
 
     fn stop(&mut self, patience: Duration) {
@@ -307,7 +325,7 @@ impl Task {
             let waiting = self.waiting.borrow();
             (waiting.incidents, waiting.samples)
         };
-        let wall = clock::now();
+        let wall = (self.wall)();
         if incidents == 0 && self.telling.is_empty() {
             self.standing.cleared(Lane::Incident, now, wall);
         }

@@ -10,7 +10,6 @@ use super::super::once::health_check;
 use super::super::schedule::Lane;
 use super::super::wire::{self, Pulse, Spoken};
 use super::{SECONDS_MAX, Task};
-use crate::clock;
 use crate::ledger::{Outgoing, Sample, Step};
 
 impl Task {
@@ -122,9 +121,15 @@ impl Task {
         }
     }
 
+    /// Whether it is one second, and began at most `limit` ago. What seems to be from the future is new: the clock stepped.
+    fn is_newer(&self, sample: &Sample, limit: Duration) -> bool {
+        let age = Duration::from_nanos((self.wall)().nanos_since(sample.start));
+        sample.span_seconds <= 1 && age <= limit
+    }
+
     /// Whether a second is new enough to be sent before others.
     fn is_live(&self, sample: &Sample) -> bool {
-        is_newer(sample, self.settings.cadence.live)
+        self.is_newer(sample, self.settings.cadence.live)
     }
 
     pub(super) fn send_live(&mut self, newest: &[Sample], now: Instant) {
@@ -169,7 +174,7 @@ impl Task {
         let limit = cadence.live.max(cadence.aggregate * 2);
         let live: Vec<Sample> = newest
             .into_iter()
-            .filter(|sample| is_newer(sample, limit))
+            .filter(|sample| self.is_newer(sample, limit))
             .collect();
         let Some(request) = wire::aggregate(&live) else {
             return;
@@ -183,10 +188,4 @@ impl Task {
             self.wanted.newest = true;
         }
     }
-}
-
-/// Whether it is one second, and began at most `limit` ago. What seems to be from the future is new: the clock stepped.
-fn is_newer(sample: &Sample, limit: Duration) -> bool {
-    let age = Duration::from_nanos(clock::now().nanos_since(sample.start));
-    sample.span_seconds <= 1 && age <= limit
 }

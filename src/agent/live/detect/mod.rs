@@ -155,7 +155,7 @@ pub(super) struct Judge {
     counters: Counters,
     labels: Labels,
     telling: Telling,
-    merged: Window,
+    merged: Box<Window>,
     /// What capture saw of each interface in the window.
     captured: Vec<Captured>,
     attendance: Attendance,
@@ -178,7 +178,7 @@ impl Judge {
             counters,
             labels,
             telling,
-            merged: Window::new(WindowIndex::default(), seed),
+            merged: Box::new(Window::new(WindowIndex::default(), seed)),
             captured: vec![Captured::default(); links],
             attendance: Attendance {
                 complete: true,
@@ -338,13 +338,14 @@ impl Waiting {
     /// Merges what belongs to the window and before, notes what each interface had in it, and gives the windows back.
     fn merge(
         &mut self,
-        merged: &mut Window,
+        merged: &mut Box<Window>,
         captured: &mut [Captured],
         mut give_back: impl FnMut(usize, Box<Window>),
     ) {
         let index = merged.index;
+        let is_alone = self.windows.len() == 1;
         let mut later = Vec::with_capacity(self.windows.len());
-        for (link, window) in self.windows.drain(..) {
+        for (link, mut window) in self.windows.drain(..) {
             if window.index > index {
                 later.push((link, window));
                 continue;
@@ -353,11 +354,16 @@ impl Waiting {
                 give_back(link, window);
                 continue;
             }
-            merged.merge(&window);
             let frames = window.inbound.frames;
             // A window that was stretched has booked what it held until then.
             let rest = frames.packets.saturating_sub(window.loss.delayed);
             let is_late = window.index < index;
+            if is_alone && !is_late {
+                // With one interface there is nothing to merge.
+                std::mem::swap(merged, &mut window);
+            } else {
+                merged.merge(&window);
+            }
             if is_late {
                 merged.loss.delayed += rest;
             }

@@ -36,7 +36,7 @@ fn what_comes_after_its_window_is_merged_and_called_delayed_once() {
     ] {
         waiting.add(delivery);
     }
-    let mut merged = Window::new(second, seed());
+    let mut merged = Box::new(Window::new(second, seed()));
     let mut captured = [Captured::default(); 2];
     let mut given_back = Vec::new();
     waiting.merge(&mut merged, &mut captured, |link, _| given_back.push(link));
@@ -50,6 +50,30 @@ fn what_comes_after_its_window_is_merged_and_called_delayed_once() {
 }
 
 #[test]
+fn the_only_window_there_is_counts_like_one_that_is_merged_and_an_empty_one_is_given_back() {
+    let index = WindowIndex::of(Timestamp::from_seconds(1_000));
+    let mut waiting = Waiting::new(1);
+    for (due, came, delayed, on_time) in [
+        // In time; in time and stretched; late.
+        (index, window(index, 100, 0), 0, 100),
+        (index, window(index, 100, 60), 60, 40),
+        (index.next(), window(index, 100, 0), 100, 0),
+    ] {
+        waiting.add((0, came));
+        let mut merged = Box::new(Window::new(due, seed()));
+        let mut captured = [Captured::default()];
+        let mut given_back = Vec::new();
+        waiting.merge(&mut merged, &mut captured, |_, window| {
+            given_back.push(window);
+        });
+        assert_eq!((merged.index, merged.inbound.frames.packets), (due, 100));
+        assert_eq!(merged.loss.delayed, delayed);
+        assert_eq!((captured[0].packets, captured[0].on_time), (100, on_time));
+        assert_eq!((given_back.len(), waiting.windows.len()), (1, 0));
+    }
+}
+
+#[test]
 fn windows_of_a_gap_are_given_back_unmerged_whenever_they_come() {
     let old = WindowIndex::of(Timestamp::from_seconds(1_000));
     let current = WindowIndex::of(Timestamp::from_seconds(1_600));
@@ -58,7 +82,7 @@ fn windows_of_a_gap_are_given_back_unmerged_whenever_they_come() {
     waiting.begin_at(current);
     waiting.add((0, window(old.next(), 30_000, 0)));
     waiting.add((0, window(current, 5, 0)));
-    let mut merged = Window::new(current, seed());
+    let mut merged = Box::new(Window::new(current, seed()));
     let mut given_back = 0;
     let mut captured = [Captured::default()];
     waiting.merge(&mut merged, &mut captured, |_, _| given_back += 1);
