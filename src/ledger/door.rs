@@ -74,6 +74,8 @@ pub struct Outgoing {
     pub step: Step,
     /// What there is to tell.
     pub report: Report,
+    /// Whether the incident goes on now, whatever was to be told of it first.
+    pub goes_on: bool,
     /// What the platform has called the incident so far.
     pub ids: PlatformIds,
     /// How often telling it has failed.

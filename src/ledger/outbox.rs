@@ -189,15 +189,20 @@ pub(super) fn waiting(db: &Connection) -> rusqlite::Result<u64> {
 }
 
 /// The oldest waiting step of each incident, the incident first that was recorded first. When there are too many, the
-/// last place is the newest incident's: an attack that goes on now is not hidden behind a backlog. What cannot be read
-/// is no obstacle: it goes to the dead letters.
+/// last place is the newest one's that goes on: an attack of now is not hidden behind a backlog. What cannot be read is no
+/// obstacle: it goes to the dead letters.
 pub(super) fn outgoing(db: &Connection, now: Timestamp) -> rusqlite::Result<Vec<Outgoing>> {
     loop {
         let mut firsts = firsts(db)?;
         if firsts.len() > OUTGOING_MAX {
-            firsts.truncate(OUTGOING_MAX - 1);
-            let sql = "SELECT min(id) FROM step WHERE incident = (SELECT max(incident) FROM step)";
-            firsts.push(db.prepare_cached(sql)?.query_row([], |row| row.get(0))?);
+            firsts.truncate(OUTGOING_MAX);
+            let sql = "SELECT min(id) FROM step WHERE incident =
+                (SELECT max(incident.id) FROM incident JOIN step ON incident.id = incident WHERE is_open)";
+            let now: Option<i64> = db.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
+            if let Some(now) = now.filter(|now| !firsts.contains(now)) {
+                firsts.pop();
+                firsts.push(now);
+            }
         }
         let mut outgoing = Vec::with_capacity(firsts.len());
         let mut unreadable = 0;
@@ -231,6 +236,7 @@ struct Stored {
     ticket: Ticket,
     step: Step,
     report: String,
+    goes_on: bool,
     ids: PlatformIds,
     attempts: u32,
     waiting_since: Timestamp,
@@ -242,6 +248,7 @@ impl Stored {
             ticket: self.ticket,
             step: self.step,
             report,
+            goes_on: self.goes_on,
             ids: self.ids,
             attempts: self.attempts,
             waiting_since: self.waiting_since,
@@ -251,7 +258,7 @@ impl Stored {
 
 fn load(db: &Connection, id: i64) -> rusqlite::Result<Stored> {
     let sql = "SELECT step.id, revision, kind, coalesce(step.report, incident.report),
-            platform_id, platform_uuid, attempts, waiting_since
+            platform_id, platform_uuid, attempts, waiting_since, is_open
         FROM step JOIN incident ON incident.id = step.incident WHERE step.id = ?1";
     db.prepare_cached(sql)?.query_row([id], |row| {
         Ok(Stored {
@@ -261,6 +268,7 @@ fn load(db: &Connection, id: i64) -> rusqlite::Result<Stored> {
             },
             step: row.get(2)?,
             report: row.get(3)?,
+            goes_on: row.get(8)?,
             ids: PlatformIds {
                 id: row.get(4)?,
                 uuid: row.get(5)?,
@@ -778,6 +786,15 @@ mod tests {
         let ids: Vec<&str> = shown.iter().map(|step| step.report.id.as_str()).collect();
         assert_eq!(ids.len(), OUTGOING_MAX);
         assert_eq!((ids[0], ids[14], ids[15]), ("0", "14", "39"));
+
+        // Once it is over, it waits for its turn like all others.
+        outbox.record("39", Step::Resolve, 1);
+        outbox.record("38", Step::Resolve, 1);
+        let shown = outbox.outgoing();
+        let last = shown
+            .last()
+            .map(|step| (step.report.id.as_str(), step.goes_on));
+        assert_eq!(last, Some(("37", true)));
     }
 
     #[test]

@@ -88,9 +88,12 @@ impl Task {
 
     /// Sends steps of incidents, as many as may be on their way.
     pub(super) fn tell(&mut self, mut steps: Vec<Outgoing>, now: Instant) {
-        if self.spoken == Spoken::Resource && !steps.is_empty() {
-            // The last is the newest incident's, and each incident is its own there: what goes on now comes first.
-            steps.rotate_right(1);
+        // Each incident is its own there: what goes on now comes first.
+        if self.spoken == Spoken::Resource
+            && let Some(now) = steps.iter().rposition(|step| step.goes_on)
+            && let Some(before) = steps.get_mut(..=now)
+        {
+            before.rotate_right(1);
         }
         for step in steps {
             let name = &step.report.id;
