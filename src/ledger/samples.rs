@@ -198,9 +198,11 @@ fn bounds(start: u64, now: Timestamp) -> (u64, u64) {
     (start - start % span, span)
 }
 
-/// Seconds that are told as one.
+/// Seconds that are told as one. It is told under the first of them: those before it in its bounds were told already, each
+/// under its own name.
 struct Span {
     bounds: (u64, u64),
+    first: Timestamp,
     seconds: u128,
     pps: u128,
     bps: u128,
@@ -219,6 +221,7 @@ impl Span {
     fn new(bounds: (u64, u64), second: &Sample) -> Self {
         let mut span = Self {
             bounds,
+            first: second.start,
             seconds: 0,
             pps: 0,
             bps: 0,
@@ -244,6 +247,7 @@ impl Span {
         self.udp += packets * u128::from(second.udp_permille);
         self.icmp += packets * u128::from(second.icmp_permille);
         self.connections += u128::from(second.connections);
+        self.first = self.first.min(second.start);
         self.pps_max = self.pps_max.max(second.pps_max);
         self.bps_max = self.bps_max.max(second.bps_max);
         if second.start >= self.last {
@@ -257,8 +261,9 @@ impl Span {
         let mean = |sum: u128| rounded(sum, self.seconds);
         let share = |sum: u128| small(rounded(sum, self.pps));
         Sample {
-            start: Timestamp::from_seconds(start),
-            span_seconds: u32::try_from(length).unwrap_or(u32::MAX),
+            start: self.first,
+            span_seconds: u32::try_from(start + length - self.first.as_seconds())
+                .unwrap_or(u32::MAX),
             pps: mean(self.pps),
             pps_max: self.pps_max,
             bps: mean(self.bps),
@@ -348,8 +353,8 @@ mod tests {
         };
         assert!((3_600..3_660).contains(&count(1)), "{}", count(1));
         assert!((3_960..3_972).contains(&count(10)), "{}", count(10));
-        assert!((3_600..=3_602).contains(&count(60)), "{}", count(60));
-        // One after the other, without a gap; the first may begin before the first second.
+        assert!((3_599..=3_602).contains(&count(60)), "{}", count(60));
+        // One after the other, without a gap.
         for pair in all.windows(2) {
             let end = pair[0].start.as_seconds() + u64::from(pair[0].span_seconds);
             assert_eq!(end, pair[1].start.as_seconds());
@@ -405,8 +410,8 @@ mod tests {
             keep(store.db(), &second, false).unwrap();
         }
         let expected = Sample {
-            start: Timestamp::from_seconds(start),
-            span_seconds: 10,
+            start: Timestamp::from_seconds(start + 3),
+            span_seconds: 7,
             pps: 400,
             pps_max: 900,
             bps: 400 * 800,
@@ -423,6 +428,26 @@ mod tests {
         assert_eq!(told(store.db(), &expected).unwrap(), 3);
         assert_eq!(told(store.db(), &expected).unwrap(), 0);
         assert_eq!(read(&store, true, 5), []);
+    }
+
+    #[test]
+    fn what_was_told_before_an_outage_is_not_told_again_with_its_minute() {
+        let store = store();
+        let minute = NOW - 80_000 - (NOW - 80_000) % 60;
+        for second in minute..minute + 60 {
+            keep(
+                store.db(),
+                &sample(second, second - minute),
+                second < minute + 58,
+            )
+            .unwrap();
+        }
+        let [rest] = read(&store, false, 5)[..] else {
+            panic!("one span")
+        };
+        assert_eq!(rest.start.as_seconds(), minute + 58);
+        assert_eq!((rest.span_seconds, rest.pps_max), (2, 59));
+        assert_eq!(told(store.db(), &rest).unwrap(), 2);
     }
 
     #[test]
