@@ -6,8 +6,7 @@
 #![expect(
     clippy::expect_used,
     clippy::panic,
-    clippy::print_stdout,
-    reason = "a test that cannot go on says so by panicking, and says what it could not check"
+    reason = "a test that cannot go on says so by panicking"
 )]
 
 mod common;
