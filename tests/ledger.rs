@@ -354,7 +354,7 @@ fn with_mounts(inside: &str, tools: &[&str]) {
         .stdout
         .lines()
         .filter(|line| line.starts_with("skipped: "));
-    skipped.for_each(|line| println!("{line}"));
+    skipped.for_each(|line| tell!("{line}"));
 }
 
 /// Where the process with mounts of its own works.
