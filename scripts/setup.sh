@@ -28,6 +28,7 @@ readonly BUILD=(
 )
 readonly TEST=(
     "apache2-utils ab"
+    "ca-certificates /etc/ssl/certs/ca-certificates.crt"
     "curl curl"
     "dnsperf dnsperf"
     "ethtool ethtool"

@@ -8,8 +8,7 @@
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
-    clippy::print_stdout,
-    reason = "a test that cannot go on says so by panicking, and times are for people to read"
+    reason = "a test that cannot go on says so by panicking"
 )]
 
 mod common;
@@ -20,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use common::kept::{block_on, report};
 use common::process::until;
+use common::tell;
 use ftagent::clock::{self, Timestamp};
 use ftagent::demo::platform::{
     self, Endpoint, Fault, FaultBody, NodeConfig, Platform, Received, RetryAfter, Serves,
@@ -347,7 +347,7 @@ fn a_wait_that_is_asked_for_is_kept_whatever_the_refusals_body() {
     let faults = [429, 503].into_iter().flat_map(bodies);
     each(faults.collect(), |what, fault| {
         let pause = pause_between_calls(what, fault.retry_after(RetryAfter::Seconds(4)));
-        println!("{what}: asked again after {pause:?}");
+        tell!("{what}: asked again after {pause:?}");
         assert!((wait..wait * 3).contains(&pause), "{what}: {pause:?}");
     });
     let none = pause_between_calls("no wait asked for", Fault::status(503));
