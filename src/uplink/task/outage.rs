@@ -532,12 +532,14 @@ fn assert_all_seconds_are_told(stage: &Stage, is_complete: bool) -> BTreeMap<u64
     }
     let starts: Vec<u64> = samples.keys().copied().collect();
     let mut spans = BTreeMap::new();
+    let mut oldest_kept = None;
     for pair in starts.windows(2) {
         let [start, next] = *pair else { continue };
         // The seconds just before the platform went may not have been told in time: they are told with what is left of their
         // minute. What became three days old before it could be told is gone: the first of the outage.
         if start < AWAY && start + 3 >= AWAY {
             assert!(next <= AWAY + TOO_OLD_MAX, "nothing before {next}");
+            oldest_kept = Some(next);
             continue;
         }
         // As far as it has come; the newest seconds were told first.
@@ -545,7 +547,12 @@ fn assert_all_seconds_are_told(stage: &Stage, is_complete: bool) -> BTreeMap<u64
             continue;
         }
         let length = next - start;
-        assert!([1, 10, 60].contains(&length), "{length} s from {start} on");
+        // The minute in which that ends is told with what is left of it.
+        let is_rest_of_minute = oldest_kept == Some(start) && next == start.next_multiple_of(60);
+        assert!(
+            [1, 10, 60].contains(&length) || is_rest_of_minute,
+            "{length} s from {start} on"
+        );
         let sum: u64 = (start..next).map(pps).sum();
         assert_eq!(
             samples[&start],
