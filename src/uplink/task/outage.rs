@@ -84,6 +84,8 @@ struct Stage {
     directory: PathBuf,
     /// Seconds since the start.
     second: u64,
+    /// When the ledger's thread had taken in all that was handed to it.
+    synchronised: u64,
     heard: Vec<Heard>,
     // Whoever drops these ends the task, or lets the clock run by itself.
     _stop: oneshot::Sender<Duration>,
@@ -141,6 +143,7 @@ impl Stage {
             platform,
             directory,
             second: 0,
+            synchronised: 0,
             heard: Vec::new(),
             _stop: stopper,
             _hold: hold,
@@ -152,10 +155,9 @@ impl Stage {
         while self.second < second {
             let is_away = (AWAY..BACK).contains(&self.second);
             let longest = if is_away { TOGETHER } else { 1 };
-            let seconds = (1..longest.min(second - self.second))
-                .find(|seconds| step_at(self.second + seconds).is_some());
-            let seconds = seconds.unwrap_or(longest.min(second - self.second));
-            self.live(seconds, is_away).await;
+            let longest = longest.min(second - self.second);
+            let seconds = (1..longest).find(|seconds| step_at(self.second + seconds).is_some());
+            self.live(seconds.unwrap_or(longest), is_away).await;
         }
     }
 
@@ -188,8 +190,9 @@ impl Stage {
         self.vitals.send_replace(vitals(self.second));
         // The ledger's thread lives in our time: what was handed to it is there before anything else happens. While there
         // is nobody to hear of it, it may be a few minutes behind.
-        if !is_away || self.second.is_multiple_of(SYNCHRONISED) {
+        if !is_away || self.second - self.synchronised >= SYNCHRONISED {
             self.ledger.recall("nothing").await;
+            self.synchronised = self.second;
         }
         self.settle().await;
         self.note();
