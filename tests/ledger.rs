@@ -216,11 +216,15 @@ mod model {
                 Some((incident.name, incident.id, first))
             });
             let mut shown: Vec<_> = waiting.collect();
-            if shown.len() > 16 {
-                let newest = shown.pop().expect("there is one");
-                shown.truncate(15);
-                shown.push(newest);
-            }
+            let goes_on = |(name, ..): &&(usize, Option<i64>, Waits)| {
+                let mut incidents = self.incidents.iter();
+                incidents.any(|incident| incident.name == *name && incident.is_open)
+            };
+            let now = shown.iter().rfind(goes_on).cloned();
+            let is_beyond = |now: &(usize, _, _)| shown.iter().take(16).all(|it| it.0 != now.0);
+            let now = now.filter(is_beyond);
+            shown.truncate(if now.is_some() { 15 } else { 16 });
+            shown.extend(now);
             shown
         }
 
